@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
+from torch import Tensor
 
 from cma import metrics
 from explorer.index import MediaFile, MediaIndex, Where, frames_of
@@ -22,6 +23,8 @@ Like = str | Path | MediaFile  # the path of a picture or clip, or one of the me
 Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
 SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
+MOST_SCORES = 2**26  # held at once when captions are compared with all items
+REPEATED = 8  # times as many captions as are wanted are looked at, since some may be the same
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,10 @@ class Answer:
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
         """Return at most `k` results, from rank `start` + 1 on."""
         hits = []
-        for rank, (item, score, alike) in enumerate(self.ranked[start : start + k], start + 1):
-            file = self.index.files[item]
+        ranked = self.ranked[start : start + k]
+        files = self.index.files[[item for item, *_ in ranked]]
+        numbered = enumerate(zip(ranked, files, strict=True), start + 1)
+        for rank, ((item, score, alike), file) in numbered:
             moments = self.moments.get(item, ())
             hits.append(Hit(rank, item, score, file, item in self.right, alike, moments))
         return tuple(hits)
@@ -126,7 +131,7 @@ def ask(
         items, scores = index.ranking(query, where, like, without)
     cut = bool(query and index.model.tokenize([query], index.config.max_words)[1])
     ranking = items.tolist()
-    right = frozenset(index.right(query, None if index.store.whole else ranking))
+    right = frozenset(index.right(query, ranking if index.table.large else None))
     score_of = dict(zip(ranking, scores.tolist(), strict=True))
     moments = copies = {item: [item] for item in ranking}
     if folded:
@@ -178,7 +183,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     captions, `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different
     files.
     """
-    if [file.key for file in before.files] != [file.key for file in after.files]:
+    if list(before.column("key")) != list(after.column("key")):
         raise ValueError(
             f"they hold different files ({len(before)} and {len(after)}); build both alike"
         )
@@ -186,27 +191,37 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     if len(captions) > MOST_CAPTIONS:
         drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
         captions, owners = [captions[i] for i in drawn], owners[drawn]
-    if not captions:
-        return []
-    ranks = [metrics.ranks(index.scores(captions), owners).tolist() for index in (before, after)]
-    rows = zip(captions, owners.tolist(), *ranks, strict=True)
-    changes = [RankChange(caption, before.files[item], *pair) for caption, item, *pair in rows]
+    both = [_ranks(index, captions, owners) for index in (before, after)]
+    rows = zip(captions, before.files[owners.tolist()], *both, strict=True)
+    changes = [RankChange(*row) for row in rows]
     return sorted(changes, key=lambda change: change.after / change.before)
+
+
+def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[int]:
+    """The rank of each caption's item; so many captions at once that their scores fit."""
+    at_once = max(1, MOST_SCORES // len(index))
+    ranks = []
+    for start in range(0, len(captions), at_once):
+        scores = index.scores(captions[start : start + at_once])
+        ranks += metrics.ranks(scores, owners[start : start + at_once]).tolist()
+    return ranks
 
 
 def folders(index: MediaIndex, most: int = 200) -> list[str]:
     """The folders that hold some of the media but not all, by name; if more than `most`, the
     fullest.
     """
-    counts = Counter(
-        str(one) for file in index.files for one in PurePosixPath(file.file_name).parents
-    )
+    counts = Counter()
+    for folder, count in Counter(index.column("folder").tolist()).items():
+        for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):
+            counts[str(one)] += count
     return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
     """Draw at most `n` captions of an index by `seed`, as queries to start with."""
-    firsts = [
-        *dict.fromkeys(index.files[i].captions[0] for i in index.column("captions").nonzero()[:, 0])
-    ]
-    return random.Random(seed).sample(firsts, min(n, len(firsts)))
+    drawn = random.Random(seed)
+    captioned = index.column("texts").nonzero()[0].tolist()
+    some = drawn.sample(captioned, min(REPEATED * n, len(captioned)))
+    firsts = [*dict.fromkeys(file.captions[0] for file in index.files[sorted(some)])]
+    return drawn.sample(firsts, min(n, len(firsts)))

@@ -3,9 +3,11 @@
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from explorer.index import MediaIndex, Where
 
-from .answers import Answer
+from .answers import EVERYWHERE, Answer
 
 
 class Dates:
@@ -13,17 +15,16 @@ class Dates:
 
     def __init__(self, index: MediaIndex) -> None:
         self.index = index
-        self.all = []
-        clips = {}  # of the moments of a clip the first one stands for the clip
-        for item, file in enumerate(index.files):
-            self.all.append(file.date)
-            clips.setdefault((file.media, file.id), item)
-        self.firsts = list(clips.values())
-        self.years = sorted({int(date[:4]) for date in self.all if date}, reverse=True)
+        self.all = index.column("date").astype("S")
+        # of the moments of a clip the first one stands for the clip
+        clips, items = index.column("clip"), np.arange(len(index))
+        self.firsts = np.union1d(items[clips == 0], np.unique(clips, return_index=True)[1])
+        self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
 
-    def newest(self, items: list[int]) -> list[int]:
+    def newest(self, items: np.ndarray) -> list[int]:
         """Return items in the order of their dates, the newest first; ties in the order given."""
-        return sorted(items, key=self.all.__getitem__, reverse=True)
+        backwards = np.asarray(items, int)[::-1]
+        return backwards[self.all[backwards].argsort(kind="stable")][::-1].tolist()
 
 
 def newest(dates: Dates, k: int, where: Where) -> Answer:
@@ -33,13 +34,8 @@ def newest(dates: Dates, k: int, where: Where) -> Answer:
     """
     start = time.perf_counter()
     index, items = dates.index, dates.firsts
-    if where.kind:
-        clips = index.column("is_clip").tolist()
-        items = [i for i in items if clips[i] == (where.kind == "video")]
-    if where.year:
-        items = [i for i in items if dates.all[i].startswith(f"{where.year}-")]
-    if where.folder:
-        items = [i for i in items if index.files[i].file_name.startswith(f"{where.folder}/")]
+    if where != EVERYWHERE:
+        items = np.intersect1d(items, index.inside(where))
     ranked = [(item, 0.0, ()) for item in dates.newest(items)]
     return Answer(index, "", k, ranked, frozenset(), time.perf_counter() - start, False)
 

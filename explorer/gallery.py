@@ -111,7 +111,7 @@ class Gallery:
         index = self.first()
         start = time.perf_counter()
         index.ranking_media(index.files[0])
-        return (time.perf_counter() - start) / int(index.lengths[0])
+        return (time.perf_counter() - start) / index.length(0)
 
     def dates(self) -> Dates:
         """Return when the items were made; read again if a table has more or fewer of them."""

@@ -15,7 +15,6 @@ from weakref import WeakSet
 
 from torch import Tensor
 
-from cma.files import printable
 from cma.media import shown_name
 from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
@@ -62,7 +61,7 @@ class Found:
         index, (path, file) = self.answer.index, self.file(item)
         if file.kind == "image":
             return None
-        return playing.times(path, file, int(index.lengths[item]), index.config)
+        return playing.times(path, file, index.length(item), index.config)
 
     def moment(self, item: int) -> float | None:
         """The time in seconds of the frame of a clip that fits the sentence best.
@@ -169,7 +168,7 @@ class Session:
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.first(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
-        kinds = [("image", "video")[kind] for kind in index.column("is_clip").unique().tolist()]
+        kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
         offer = {
             "items": len(index),
             "about": backbone_text(model.clip.config.name_or_path),
@@ -232,9 +231,8 @@ class Session:
             return None
         if name == wanted["file"] and name in self._arrivals.kept:
             return self._arrivals.kept[name][0]
-        for file in index.files:
-            if wanted["like"] == _name(file):
-                return file
+        if (file := index.labelled(wanted["like"])) is not None:
+            return file
         raise ValueError(
             f"{name}: no such file is here any more; choose another, or search by words"
         )
@@ -379,13 +377,6 @@ def _where(wanted: Wanted) -> Where:
     return Where(wanted["kind"] or None, wanted["folder"], year)
 
 
-def _name(file: MediaFile) -> str:
-    """Return a name of its own for an item: several may be parts of one file."""
-    if not (file.start or file.end):
-        return printable(file.media)
-    return file.id or f"{printable(file.media)}#t={file.start or 0:g}"
-
-
 def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
     """Return width divided by height of each file; 4 / 3 where its header does not come soon."""
     asked = [HEADERS.submit(pictures.ratio, *file) for file in files]
@@ -397,7 +388,8 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
-    file, copies = hit.file, [index.files[item] for item in hit.alike]
+    file, copies = hit.file, index.files[hit.alike]
+    moments = index.files[hit.moments[:MOST_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
     return {
         "rank": hit.rank,
@@ -405,12 +397,12 @@ def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
         "score": hit.score,
         "right": hit.right,
         "title": pictures.title_of(file)[:MOST_TEXT],
-        "file": _name(file),
+        "file": file.label,
         "kind": file.kind,
         "ratio": ratio,
         "key": key,
         "alike": alike,
         "path": shown_name(str(index.path(file))),
-        "moments": [index.files[item].start for item in hit.moments[:MOST_LISTED]],
+        "moments": [one.start for one in moments],
         "copies": [shown_name(str(index.path(one))) for one in copies[:MOST_LISTED]],
     }

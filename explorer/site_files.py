@@ -5,7 +5,7 @@ answers the front end.
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -43,8 +43,7 @@ PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
 def chosen(index: MediaIndex, most: int) -> MediaIndex:
     """Return the index of at most `most` of its items, spread over all of them."""
     count = min(most, len(index))
-    places = torch.arange(count) * len(index) // count
-    return replace(index, store=replace(index.store, order=index.store.order[places]))
+    return index.part([place * len(index) // count for place in range(count)])
 
 
 def record(index: MediaIndex, item: int) -> dict:
@@ -56,7 +55,7 @@ def record(index: MediaIndex, item: int) -> dict:
     about.pop("place", None)
     times = None
     if clip:
-        times = playing.times(path, file, int(index.lengths[item]), index.config)
+        times = playing.times(path, file, index.length(item), index.config)
     return {
         "path": file.file_name,
         "kind": file.kind,
@@ -103,8 +102,9 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
     first = indexes[ZERO_SHOT]
     missed = {}
     for number, (label, index) in enumerate(indexes.items()):
-        tensors = {"lengths": index.lengths.int(), "hashes": index.column("copy_hash")}
-        tensors["vectors"] = index.store.frames(torch.arange(len(index))).half()
+        hashes = torch.tensor(index.column("copy_hash"))
+        tensors = {"lengths": index.lengths.int(), "hashes": hashes}
+        tensors["vectors"] = index.frames().half()
         write_whole(folder / f"{number}.safetensors", save(tensors))
         better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
         listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better]

@@ -18,9 +18,9 @@ COMMANDS = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     extras = PROJECT["optional-dependencies"]
     (every,) = extras["all"]
-    apart = {"all", "book", "faiss", "hub", "lance", "site", "test"}
+    apart = {"all", "book", "hub", "site", "test"}
     assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - apart
-    assert f"{PROJECT['name']}[all,book,faiss,lance]" in extras["test"]
+    assert f"{PROJECT['name']}[all,book]" in extras["test"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[test]"]}]
 

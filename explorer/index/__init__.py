@@ -1,5 +1,11 @@
-"""An index of pictures and clips: list, embed and store files, then search by sentence, picture or
-clip.
+"""An index of pictures and clips, searched by sentence, picture or clip.
+
+A file is one row of a table, a long clip as many rows as it has moments. A row holds what is known
+about the file and the embeddings of its frames; one that is cut from a clip has those of its own
+time. `listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies`
+hashes pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), and `ask`
+compares a query with them. `weights` says what the embeddings depend on, so that another model is
+never compared with them.
 """
 
 import lazy_loader
@@ -8,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "copies": ["fold", "picture_hash"],
-        "index": ["MediaIndex"],
+        "ask": ["MediaIndex"],
         "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
         "moments": ["IndexConfig", "frames_of"],
     },

@@ -7,31 +7,19 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
-from unicodedata import normalize
-from urllib.parse import quote, unquote
+from typing import Literal
 
 import numpy as np
-from pydantic import AfterValidator, PlainSerializer
 
 from cma import data, media
 from cma.data import RetrievalDataset
-from cma.files import checked_dataclass, walk
+from cma.files import checked_dataclass, printable, walk
 from cma.media import MediaError, shown_name
 
 SUFFIXES = media.PICTURES + media.CLIPS
 
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
-# in the JSON of a file (`segment.as_row`): the place where its name begins, and what follows it
-NAME, AFTER = len('{"file_name":"'), '","media":'
-# Linux allows names that are not UTF-8, and JSON does not: in JSON they are written as in a URL.
-Name = Annotated[
-    str,
-    AfterValidator(partial(unquote, errors="surrogateescape")),
-    PlainSerializer(partial(quote, errors="surrogateescape")),
-]
 
 
 @dataclass(frozen=True)
@@ -44,12 +32,11 @@ class MediaFile:
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
     was read. So are the `seconds` of a whole clip, if it may be cut into moments, and the `date`,
     such as 2014-07-01T12:30:00: when a picture was taken, as its camera wrote it, or else when the
-    file was last changed (UTC). An index of an earlier version has no dates until it is built
-    again.
+    file was last changed (UTC). `place` is that in the order of a dataset, 0 in any other folder.
     """
 
     file_name: str
-    media: Name
+    media: str
     kind: Literal["image", "video"]
     id: str = ""
     captions: tuple[str, ...] = ()
@@ -61,6 +48,7 @@ class MediaFile:
     copy_hash: int = 0
     seconds: float | None = None
     date: str = ""
+    place: int = 0
 
     @property
     def is_moment(self) -> bool:
@@ -68,11 +56,21 @@ class MediaFile:
         return self.seconds is not None and self.start is not None
 
     @property
-    def key(self) -> str:
-        """A text that identifies the item; the path is not enough, since parts of one clip share
-        it.
-        """
+    def part(self) -> str:
+        """What is embedded, as a text; the path is not enough, since parts of a clip share it."""
         return json.dumps([self.media, self.kind, self.start, self.end])
+
+    @property
+    def key(self) -> str:
+        """A text that identifies the item: two of a dataset may be of one picture."""
+        return json.dumps([self.media, self.kind, self.start, self.end, self.id])
+
+    @property
+    def label(self) -> str:
+        """A name of its own to show: several may be parts of one file."""
+        if not (self.start or self.end):
+            return printable(self.media)
+        return self.id or f"{printable(self.media)}#t={self.start or 0:g}"
 
 
 @checked_dataclass
@@ -87,34 +85,8 @@ class Where:
     year: int | None = None
     name: str = ""
 
-    @property
-    def start(self) -> str:
-        """How the JSON of a file that is below `folder` starts."""
-        below = "".join(f"{part}/" for part in Path(self.folder).parts)
-        return f'{{"file_name":"{in_json(below)}'
-
-    @property
-    def parts(self) -> list[str]:
-        """What the JSON of a file of the `kind` and `year` holds; in a text of it, the quotes would
-        be escaped.
-        """
-        kind = [f'"kind":"{self.kind}"'] if self.kind else []
-        return kind if self.year is None else [*kind, f'"date":"{self.year}-']
-
-    @property
-    def words(self) -> list[str]:
-        """What the name in the JSON of a file holds, in lower case; a Mac's may have accents as
-        characters of their own (NFD).
-        """
-        return [in_json(word) for word in normalize("NFC", self.name.lower()).split()]
-
 
 EVERYWHERE = Where()
-
-
-def in_json(text: str) -> str:
-    """A text as JSON holds it between its quotes."""
-    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
@@ -243,7 +215,6 @@ def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile
     for split in splits:
         for item in split.items:
             names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            files.append(
-                MediaFile(*names, split.kind, item.id, item.captions, item.start, item.end)
-            )
+            about = split.kind, item.id, item.captions, item.start, item.end
+            files.append(MediaFile(*names, *about, place=len(files)))
     return root.absolute(), files

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 
 from cma.backbone import identity
@@ -13,7 +16,6 @@ from cma.method import describe
 from cma.model import RetrievalModel
 
 from .moments import IndexConfig
-from .segment import digest_of
 
 SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query
 
@@ -29,7 +31,7 @@ class Digests:
 
 @dataclass(frozen=True)
 class Header:
-    """What embeddings were made with, for each segment; `backbone` and `adapter` are names for
+    """What embeddings were made with; `backbone` and `adapter` are names for
     messages.
     """
 
@@ -125,6 +127,15 @@ class ActingWeights:
                 return adapter if found.backbone == self.digests.backbone else "the backbone"
             self._look(model)
         return ""
+
+
+def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
+    """Return a digest (16 hex digits) of a text, and of type, shape and content of tensors."""
+    digest = hashlib.sha256(about.encode())
+    for tensor in tensors:
+        digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _adapter(model: RetrievalModel) -> str:

@@ -8,7 +8,7 @@ from cma import metrics
 from cma.media import video
 from explorer import answers, attention
 from explorer.index import MediaIndex, Where
-from tests.explorer.index.test_index import holding, vectors
+from tests.toy_index import holding
 from tests.toy_media import halves, write_clip, write_picture
 
 
@@ -162,7 +162,7 @@ def test_examples_are_captions_and_the_same_each_time(indexes):
     )
     assert len(answers.examples(index, n=99)) == 5
     bare = holding(
-        index, [replace(file, captions=()) for file in index.files], vectors(index), index.lengths
+        index, [replace(file, captions=()) for file in index.files], index.frames(), index.lengths
     )
     assert answers.examples(bare) == answers.rank_changes(bare, bare) == []
 
@@ -183,7 +183,7 @@ def test_copies_are_one_result_and_a_right_answer_is_never_hidden(model, tmp_pat
     assert alike == {3: (), copies[0]: copies[1:]}, "the best one stands for the others"
     files = list(index.files)
     files[copies[-1]] = replace(files[copies[-1]], captions=("a red cat",))
-    known = holding(index, files, vectors(index), index.lengths)
+    known = holding(index, files, index.frames(), index.lengths)
     folded = answers.ask(known, "a red cat", k=9, folded=True)
     assert sorted(len(hit.alike) for hit in folded.hits) == [0, 0, 1]
     assert folded.right_rank is not None

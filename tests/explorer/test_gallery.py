@@ -151,7 +151,7 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     before = {path for path in tmp_path.rglob("*") if kept not in path.parents}
     first.index("two/mine-cross-modal").query("a cat")
     assert {path for path in tmp_path.rglob("*") if kept not in path.parents} == before
-    parts = [path.relative_to(kept).parts for path in kept.rglob("*.safetensors")]
+    parts = [path.relative_to(kept).parts for path in kept.rglob("media.lance")]
     assert list(map(len, parts)) == [3] * 5, "three models, two folders, one asked"
 
 

@@ -73,7 +73,7 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("explorer.index.build.embed", stop)
+    monkeypatch.setattr("explorer.index.embed.embed", stop)
     given = ["--media", "pictures", "--backbone", backbone, "--index", "kept"]
     assert main([*given, *more]) == 130
     last = capsys.readouterr().err.splitlines()[-1]

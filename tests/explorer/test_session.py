@@ -17,6 +17,7 @@ from cma import RetrievalModel
 from cma.media import video
 from explorer import answers, session
 from explorer.gallery import Gallery
+from explorer.index.table import Table
 from explorer.session import MOST_HITS, MOST_LISTED, MOST_THUMBS, Session
 from explorer.widget import STATIC, Explorer
 from explorer.work import worker
@@ -589,3 +590,19 @@ def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatc
     front.search("a red -cat well-known -dog", adapters=[None], like=name)
     wanted = [("a red cat", None, []), ("a red well-known", name, ["cat", "dog"])]
     assert given == wanted
+
+
+def test_a_tab_and_what_is_like_a_result_read_no_more_records_than_are_shown(
+    of_folder, tmp_path, monkeypatch
+):
+    for number in range(120):
+        write_picture(tmp_path / "media" / f"{number:03}.png", number)
+    front = of_folder(tmp_path / "media", k=3)
+    front.ask("media")
+    records, really = [], Table._file
+    monkeypatch.setattr(Table, "_file", lambda *row: records.append(row) or really(*row))
+    assert front.ask("media")[0]["items"] == 120 and records == []
+    assert len(hits_of(front.search())) == 3 and len(records) <= 6, "the newest"
+    records.clear()
+    assert hits_of(front.search(like="077.png"))[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert 0 < len(records) <= 20, "three results with their copies"

@@ -12,12 +12,11 @@ from explorer import MediaIndex, session
 from explorer.gallery import Gallery
 from explorer.index import Where
 from tests.explorer.browser.explorer_page import ExplorerPage
-from tests.explorer.index import test_lance
 from tests.explorer.serving import PATIENCE, TOKEN, serving
 from tests.toy_media import COLOURS, encode, write_clip, write_picture
+from tests.toy_s3 import serving_s3
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
-s3 = test_lance.s3
 MINUTES = 60
 CLIP = "() => { const { currentTime, duration } = document.querySelector('video'); "
 CLIP += "return [currentTime, duration]; }"
@@ -44,7 +43,13 @@ def shown(open_page):
     return shown
 
 
-@pytest.mark.parametrize("at", ["folder", "table", "s3"])
+@pytest.fixture
+def s3():
+    with serving_s3() as address:
+        yield address
+
+
+@pytest.mark.parametrize("at", ["folder", "memory", "s3"])
 def test_each_kind_of_index_is_shown_filtered_and_asked_by_a_picture_of_its_own(
     at, toy_model, shown, tmp_path, monkeypatch, request, kept
 ):
@@ -53,15 +58,13 @@ def test_each_kind_of_index_is_shown_filtered_and_asked_by_a_picture_of_its_own(
         write_picture(media / name, 9 * number)
     write_clip(media / "a" / "clip.mp4", 1)
     index = MediaIndex.build(toy_model, media)
-    if at == "folder":
-        place = tmp_path / "index"
-        index.save(place)
-    else:
-        place = request.getfixturevalue("s3") if at == "s3" else tmp_path / "table"
-        index.to_lance(place)
+    if at != "memory":
+        place = request.getfixturevalue("s3") if at == "s3" else tmp_path / "index"
+        MediaIndex.build(toy_model, media, store=place)
+        index = MediaIndex.load(place, toy_model)
     opened = []
     monkeypatch.setattr(session.webbrowser, "open", opened.append)
-    with shown(f"index-{at}", Gallery(toy_model, MediaIndex.load(place, toy_model))) as page:
+    with shown(f"index-{at}", Gallery(toy_model, index)) as page:
         assert page.tiles.count() == 5, "the newest"
         assert page.ask("a red cat") == {"zero-shot": names(index.query("a red cat", 9))}
         with page.searching():

@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from cma import RetrievalModel, methods
-from explorer.index import MediaIndex, build
-from explorer.index.listing import MediaFile
+from explorer.index import MediaIndex, embed
 from tests.conftest import build_clip
+from tests.toy_index import drawn
 from tests.toy_media import write_picture
 
 
 @pytest.fixture
 def read(monkeypatch):
     """The names of the files whose pixels are read."""
-    names, really = [], build.read_pixels
+    names, really = [], embed.read_pixels
     monkeypatch.setattr(
-        build, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
+        embed, "read_pixels", lambda file, *rest: names.append(file.media) or really(file, *rest)
     )
     return names
 
@@ -32,15 +32,6 @@ def pictures(tmp_path):
 def rebuild(model, pictures, tmp_path):
     """Builds the index of `pictures` in a folder, or brings it up to date."""
     return partial(MediaIndex.build, model, pictures, folder=tmp_path / "index")
-
-
-def drawn(n, seed=0, width=32):
-    """Random files, and embeddings [n, D] that differ on a few axes more than on others."""
-    generator = torch.Generator().manual_seed(seed)
-    spectrum = torch.arange(1, width + 1) ** -0.5
-    return [
-        MediaFile(f"{i}.png", f"{i}.png", "image") for i in range(n)
-    ], 3 + 10 * spectrum * torch.randn(n, width, generator=generator)
 
 
 @pytest.fixture

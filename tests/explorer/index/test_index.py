@@ -19,11 +19,11 @@ from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
-from explorer.index import IndexConfig, MediaFile, build, segment, store
+from explorer.index import IndexConfig, MediaFile, MediaIndex, embed, table
 from explorer.index import weights as model_weights
-from explorer.index.index import MediaIndex
-from explorer.index.segment import Segment
+from explorer.index.table import Table
 from tests.conftest import build_clip
+from tests.toy_index import drawn, holding, names, same
 from tests.toy_media import write_clip, write_picture, write_videos
 
 
@@ -39,34 +39,6 @@ def media(tmp_path_factory):
     write_picture(folder / ".hidden.png", 1)
     write_picture(folder / ".thumbnails" / "p0.png", 1)
     return folder
-
-
-def same(one, other):
-    assert list(one.files) == list(other.files) and torch.equal(one.lengths, other.lengths)
-    torch.testing.assert_close(vectors(one), vectors(other))
-
-
-def vectors(index):
-    """The embeddings [N, D] of all frames."""
-    return index.store.frames(torch.arange(len(index)))
-
-
-def holding(index, files, embeddings, lengths=None, half=False):
-    """The index with other embeddings [N, D] of other files, of so many frames each (None: one)."""
-    lengths = torch.ones(len(files)) if lengths is None else lengths
-    part = Segment.of(files, embeddings, lengths, half)
-    order = torch.arange(len(files))
-    held = store.Segments(index.header, index.media_root, (part,), order)
-    return replace(index, store=held)
-
-
-def ordered(index, order):
-    """The index with other rows of its segments."""
-    return replace(index, store=replace(index.store, order=order))
-
-
-def names(pairs):
-    return [name for name, _ in pairs]
 
 
 # ---- the answers
@@ -92,16 +64,10 @@ def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, medi
     files = index.files
     assert files[1:3] == [files[1], files[2]] and files[::-1][0] == files[len(files) - 1]
     for both in ({"shard": (0, 2)}, {"store": tmp_path / "a", "folder": tmp_path / "b"}):
-        with pytest.raises(
-            ValueError, match="`shard` needs `store`, and `store` goes with neither"
-        ):
+        with pytest.raises(ValueError, match="`shard` needs `store`, and `store` goes without"):
             MediaIndex.build(model, media, **both)
     assert not list(tmp_path.iterdir())
-    model.set_adapter("a")
-    with pytest.raises(
-        ValueError, match="`previous`: built with no adapter, but now adapter 'a' is active"
-    ):
-        MediaIndex.build(model, media, previous=index)
+    assert files[[3, 1]] == [files[3], files[1]] and files[[]] == []
 
 
 @pytest.mark.filterwarnings("ignore:.* captions exceed")
@@ -133,12 +99,12 @@ def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed
     frames = torch.randn(12, 3, 32, generator=generator)
     mask = (torch.rand(12, 3, generator=generator) < 0.7).long()
     mask[:, 0] = 1
-    index = holding(toy_index, list(toy_index.files) * 12, frames[mask.bool()], mask.sum(1))
+    index = holding(toy_index, drawn(12)[0], frames[mask.bool()], mask.sum(1))
     text = index.model.encode_text(["a dog"]).detach()
     first, exact = mean_pooled(text, frames, mask)[0], index.scores(["a dog"])[0]
     near = first.argsort(descending=True)[: depth if depth < 12 else None].tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("explorer.index.index.DEPTH", depth)
+        patch.setattr("explorer.index.ask.DEPTH", depth)
         items, scores = index.ranking("a dog")
     top = len(near)
     assert items[:top].tolist() == sorted(near, key=lambda i: -exact[i])
@@ -174,10 +140,9 @@ def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
     index = MediaIndex.build(model, folder, ReadConfig(max_frames=3))
     assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
     assert not torch.allclose(index.frames(0), index.frames(1))
-    again = MediaIndex.build(model, folder, ReadConfig(max_frames=3), previous=index)
-    assert torch.equal(vectors(again), vectors(index))
-    table = index.to_lance(tmp_path / "table")
-    assert {file.start for file in table.files} == {0.0, 1.0}
+    kept = MediaIndex.build(model, folder, ReadConfig(max_frames=3), folder=tmp_path / "index")
+    assert [file.start for file in kept.files] == [0.0, 1.0]
+    assert [file.label for file in kept.files] == ["part0", "part1"]
 
 
 # ---- adapters
@@ -202,15 +167,14 @@ def test_every_index_asks_with_its_own_adapter(model, media):
 def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
     model, media, tmp_path, adapter, monkeypatch
 ):
-    """Not for each part of an index, and not for each query."""
+    """Not for each batch of an index, and not for each query."""
     model.set_adapter(adapter)
     calls, really = [], model_weights.identify
     monkeypatch.setattr(
         model_weights, "identify", lambda *given: calls.append(given) or really(*given)
     )
-    monkeypatch.setattr(build, "PART_SECONDS", 0)
+    monkeypatch.setattr(embed, "BATCH_SECONDS", 0)
     MediaIndex.build(model, media, folder=tmp_path)
-    (tmp_path / "index.json").unlink()  # all its segments are left by a stopped build
     index = MediaIndex.build(model, media, folder=tmp_path)
     loaded = MediaIndex.load(tmp_path, model)
     loaded.save(tmp_path)
@@ -260,16 +224,21 @@ def test_weights_that_are_no_numbers_are_refused(model, media):
 
 def test_saved_and_loaded_it_is_the_same(model, media, tmp_path):
     model.set_adapter("a")
-    index = MediaIndex.build(model, media, ReadConfig("mean_pooled", 2.0, 7, 5, 6.0))
-    index = replace(index, store=replace(index.store, skipped=(("empty.jpg", "empty file"),)))
-    index.save(tmp_path / "index")
-    loaded = MediaIndex.load(tmp_path / "index", model)
-    same(loaded, index)
-    for field in ("header", "media_root", "skipped", "captions"):
-        assert getattr(loaded, field) == getattr(index, field)
-    index.save(tmp_path / "index")
-    assert len(list((tmp_path / "index").glob("[!.]*"))) == 2
-    assert loaded.query("a dog") == index.query("a dog")
+    (folder := tmp_path / "media").mkdir()
+    shutil.copytree(media, folder, dirs_exist_ok=True)
+    (folder / "empty.jpg").touch()
+    index = MediaIndex.build(model, folder, ReadConfig("mean_pooled", 2.0, 7, 5, 6.0))
+    for _ in range(2):
+        index.save(tmp_path / "index")
+        loaded = MediaIndex.load(tmp_path / "index", model)
+        same(loaded, index)
+        for field in ("header", "media_root", "skipped", "captions"):
+            assert getattr(loaded, field) == getattr(index, field)
+        assert loaded.query("a dog") == index.query("a dog")
+    assert names(loaded.skipped) == ["empty.jpg"]
+    some = loaded.part([7, 2])
+    assert list(some.files) == [index.files[2], index.files[7]], "in the order of their names"
+    torch.testing.assert_close(some.frames(0), index.frames(2))
 
 
 def test_the_same_adapter_by_another_name_answers(model, media, tmp_path):
@@ -297,48 +266,29 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
             MediaIndex.load(folder, RetrievalModel(other, toy_index.model.processor))
 
 
-def test_a_kill_while_saving_leaves_the_old_index(model, media, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_save_that_is_stopped_leaves_the_old_index(model, media, tmp_path, monkeypatch, error):
     index = MediaIndex.build(model, media)
     index.save(tmp_path)
-    smaller = ordered(index, index.store.order[:4])
+    monkeypatch.setattr(table, "ROWS", 3)
+    larger = holding(index, list(index.files), index.frames() + 1, index.lengths)
+    really = Table._search
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(segment, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
-        smaller.save(tmp_path)
-    for name in (".segment-0.safetensors.7.tmp", ".index.json.7.tmp"):
-        (tmp_path / name).touch()  # as a killed process leaves it
+    def search(self, *given):
+        batches = really(self, *given).to_batches(3)
+        return mock.Mock(to_batches=lambda _: breaking(batches, error))
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, OSError)):
+        patch.setattr(Table, "_search", search)
+        larger.save(tmp_path)
     same(MediaIndex.load(tmp_path, model), index)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(store, "write_whole", mock.Mock(side_effect=KeyboardInterrupt))
-        smaller.save(tmp_path)
-    same(MediaIndex.load(tmp_path, model), index)
-    smaller.save(tmp_path)
-    assert list(MediaIndex.load(tmp_path, model).files) == list(index.files)[:4]
-    assert len(list(tmp_path.glob("[!.]*"))) == 2 and not list(tmp_path.glob(".*.tmp"))
+    larger.save(tmp_path)
+    same(MediaIndex.load(tmp_path, model), larger)
 
 
-def test_what_is_no_index_or_of_another_format_is_an_error_that_names_it(
-    model, media, tmp_path, monkeypatch
-):
-    with pytest.raises(FileNotFoundError, match="index.json: no such file; build the index again"):
-        MediaIndex.load(tmp_path, model)
-    (tmp_path / "index.safetensors").write_text("an older version")
-    index, file = MediaIndex.build(model, media), tmp_path / "index.json"
-    with pytest.raises(
-        ValueError, match="'index.safetensors', .*; delete them if they are an older index, or"
-    ):
-        index.save(tmp_path)
-    for content in ('["{}"]', "{}", "", '["0", "{}"]', "\ud800"):
-        file.write_text(content, "utf-8", "surrogatepass")
-        with pytest.raises(ValueError, match="index.json: .*; build the index again"):
-            MediaIndex.load(tmp_path, model)
-    with monkeypatch.context() as patch:
-        patch.setattr(store, "FORMAT_VERSION", 7)
-        index.save(tmp_path / "new")
-    with pytest.raises(
-        ValueError, match="'format_version': expected 6, found 7.*; build the index again"
-    ):
-        MediaIndex.load(tmp_path / "new", model)
+def breaking(batches, error):
+    yield next(batches)
+    raise error
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
@@ -347,8 +297,6 @@ def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
     embeddings[1, 3] = wrong
     with pytest.raises(ValueError, match="some embeddings are not finite"):
         holding(toy_index, list(toy_index.files) * 2, embeddings)
-    with pytest.raises(ValueError, match="not finite, or too large for half precision"):
-        holding(toy_index, list(toy_index.files), torch.full((1, 32), 1e5), half=True)
 
 
 def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):
@@ -362,46 +310,6 @@ def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, mo
         torch.testing.assert_close(
             index.frames(item), wanted.frames[item][wanted.mask[item].bool()]
         )
-
-
-@pytest.fixture(scope="module")
-def written(toy_processor, media, tmp_path_factory):
-    """The folder of a small index, its model and what it answers."""
-    folder, model = tmp_path_factory.mktemp("written"), RetrievalModel(build_clip(), toy_processor)
-    index = MediaIndex.build(model, media, folder=folder)
-    return (
-        folder,
-        {path: path.read_bytes() for path in folder.glob("[!.]*")},
-        model,
-        index.query("a dog", 10),
-    )
-
-
-@settings(max_examples=400, deadline=None)
-@given(choice=st.randoms(use_true_random=False), truncated=st.booleans(), early=st.booleans())
-def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, truncated, early):
-    """One byte is another one, or the end is missing; `early`: in the header, where little may not
-    matter.
-    """
-    folder, contents, model, answers = written
-    file, content = choice.choice(sorted(contents.items()))
-    place = choice.randrange(min(1500, len(content)) if early else len(content))
-    byte = (content[place] ^ choice.choice([1, 2, 4, 8, 16, 32, 64, 128, 255])).to_bytes()
-    damaged = content[:place] + (b"" if truncated else byte + content[place + 1 :])
-    file.unlink()  # the tensors of the last example may still be mapped
-    file.write_bytes(damaged)
-    try:
-        index = MediaIndex.load(folder, model)
-        assert index.query("a dog", 10) == answers
-        for part in index.store.segments:
-            part.check()
-        assert not truncated and file.suffix == ".safetensors"
-        assert place < 8 + int.from_bytes(content[:8], "little")
-    except ValueError as error:
-        assert str(error).startswith(f"{file}: ") and "again" in str(error)
-    finally:
-        file.unlink()
-        file.write_bytes(content)
 
 
 def test_an_index_is_shown_in_one_line_and_equal_to_itself_alone(model, media):

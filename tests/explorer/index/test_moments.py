@@ -1,6 +1,5 @@
 """A long clip of a folder is cut into moments, which are embedded once and found apart."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -10,9 +9,9 @@ from hypothesis import strategies as st
 
 from cma import media
 from cma.config import TrainConfig
-from explorer.index import IndexConfig, MediaFile, MediaIndex, build, frames_of, moments, segment
-from tests.explorer.index.test_index import same, vectors
+from explorer.index import IndexConfig, MediaFile, MediaIndex, embed, frames_of, moments
 from tests.grey_media import full_size_frames
+from tests.toy_index import same
 from tests.toy_media import write_clip, write_picture, write_videos
 
 CONFIG = IndexConfig(rate=1.0, window=4.0)
@@ -43,7 +42,7 @@ def test_windows_overlap_by_half_and_leave_nothing_out(seconds, window, rate):
         assert {part.seconds for part in parts} == {seconds} and parts[0].is_moment
 
 
-def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path):
+def test_moments_are_items_with_the_frames_of_their_time(model, folder):
     index = MediaIndex.build(model, folder, CONFIG)
     film = [file for file in index.files if file.media == "film.mp4"]
     assert [(file.start, file.end) for file in film][:2] == [(0, 4), (2, 6)]
@@ -54,7 +53,7 @@ def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path
     for file in film:
         first = int(file.start)
         assert frames_of(file, folder / "film.mp4", CONFIG) == everything[first : first + 4]
-        pixels = build.read_pixels(file, folder / "film.mp4", model, CONFIG)[1]
+        pixels = embed.read_pixels(file, folder / "film.mp4", model, CONFIG)[1]
         expected = model.encode_images(pixels)
         torch.testing.assert_close(index.frames(index.files.index(file)), expected)
     # one result for the film, at its best moment, with the others behind it
@@ -68,8 +67,6 @@ def test_moments_are_items_with_the_frames_of_their_time(model, folder, tmp_path
         "p.png",
         "short.mp4",
     ]
-    table = index.to_lance(tmp_path / "table")
-    assert table.query("a dog", 9) == index.query("a dog", 9)
     few = MediaIndex.build(model, folder, replace(CONFIG, max_frames=2))
     assert set(few.lengths[:19].tolist()) == {2}
 
@@ -107,32 +104,6 @@ def test_a_film_is_decoded_once_and_not_again_if_unchanged(
     assert [name for name, _ in MediaIndex.build(model, folder, CONFIG).skipped] == ["film.mp4"]
 
 
-def test_what_was_embedded_before_there_were_moments_still_opens_and_is_cut(
-    model, folder, tmp_path, read, monkeypatch
-):
-    """As 02a0ba4 wrote it: neither `rate` nor `window`, and no clip has its `seconds`."""
-    with monkeypatch.context() as patch:
-        patch.setattr(build.moments, "cut", lambda *_: [])
-        patch.setattr(build.media, "seconds", lambda _: None)
-        index = MediaIndex.build(model, folder, folder=tmp_path / "index")
-    part = index.store.segments[0]
-    made = json.loads(part.about.made_with)
-    for name in ("rate", "window"):
-        del made["config"][name]
-    path = tmp_path / "index" / "index.json"
-    part.path.unlink()
-    part.write(tmp_path / "index", json.dumps(made))
-    (part,) = (tmp_path / "index").glob("segment-*")
-    text = json.loads(json.loads(path.read_text())[1]) | {"header": made, "segments": [part.name]}
-    text = json.dumps(text)
-    path.write_text(json.dumps([segment.digest_of([], text), text]))
-    same(MediaIndex.load(tmp_path / "index", model), index)
-    read.clear()
-    built = MediaIndex.build(model, folder, folder=tmp_path / "index")
-    assert [file.start for file in built.files] == [0, 12, 24, None, None][-len(built) :]
-    assert read == []  # pictures and short clips keep their embeddings
-
-
 def test_the_clips_of_a_dataset_are_read_as_before(model, tmp_path):
     clips = write_videos(tmp_path / "clips", {"test": 2})
     write_clip(clips / "media" / "test0.mp4", 0, frames=80, rate=2)
@@ -145,7 +116,7 @@ def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, acr
     index = MediaIndex.build(across, folder, CONFIG)
     for item in (0, 8, 19):
         file = index.files[item]
-        pixels = build.read_pixels(file, index.path(file), across, CONFIG)[1]
+        pixels = embed.read_pixels(file, index.path(file), across, CONFIG)[1]
         expected = across.encode_videos(pixels[None])[0]
         torch.testing.assert_close(index.frames(item), expected)
-    assert len(vectors(index)) == int(index.lengths.sum())
+    assert len(index.frames()) == int(index.lengths.sum())

@@ -1,6 +1,4 @@
-"""Build an index: embed every file of a source once, and save it in parts, so that a kill loses
-little.
-"""
+"""Embed every file of a source once, and write a batch at a time, so that a kill loses little."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,22 +21,19 @@ from tqdm import tqdm
 
 from cma import media
 from cma.data import RetrievalDataset
-from cma.files import parse_json, printable
+from cma.files import printable
 from cma.media import MediaError, to_pixels
 from cma.model import RetrievalModel
 from cma.patching import on_clip
 
-from . import listing, moments, store
+from . import listing, moments
 from .copies import picture_hash
 from .listing import MediaFile, Problem
 from .moments import IndexConfig
-from .segment import LARGE, Segment
-from .store import Segments, Store
+from .table import MEMORY, StorageError, Table, place, writing
 from .weights import Header
 
-PART_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
-# frames; a build joins segments with fewer and keeps larger ones, so small additions are quick
-SMALL = 2**13
+BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
 # files read at once; most and fewest frames that a core embeds at once
 FILES, FRAMES, FEW = 32, 128, 4
 logger = logging.getLogger("cma.index")
@@ -51,91 +47,116 @@ def build(
     model: RetrievalModel,
     source: Source,
     header: Header,
-    previous: Segments | None,
-    folder: Path | None,
-) -> Segments:
-    """List the files of a source, embed those not known yet, and save all of them; see
-    `MediaIndex.build`.
+    uri: str | Path | None,
+    shard: tuple[int, int] = (0, 1),
+    shared: bool = False,
+) -> Table:
+    """List the files of a source, and bring the table at a place up to date; see
+    `MediaIndex.build`. A `shared` one is never replaced.
     """
-    if previous:
-        previous.header.check("`previous`", header)
+    number, count = shard
+    if not 0 <= number < count:
+        raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
     root, files, problems = listing.find(source)
-    nothing = torch.arange(0)
-    index = Segments(header, root, (), nothing, (), folder, half=len(files) >= LARGE)
-    building = Building(model, index)
-    for segment in previous.segments if previous else ():
-        building.know(segment)
-    if folder is None:
-        return building.index(files, problems)
-    with store.writing(folder):
-        building.take_over(folder)
-        index = store.joined(folder, building.index(files, problems), SMALL)
-        store.publish(folder, index)
-    return index
+    files = list({file.key: file for file in files}.values())
+    uri = place(uri)
+    with writing(uri, shard):
+        building = Building(model, Table.new(uri, header, root), root)
+        if uri != MEMORY:
+            building.take_over(shared, whole=count == 1)
+        own = files[number::count]
+        # a moment belongs to the shard of its clip
+        others = {file.key for file in files} - {file.key for file in own}
+        building.run(own, () if number else problems, others, shard)
+        return building.table.now()
 
 
 class Building:
-    """One build of an index: the `parts` that are there, the files that are `known` from them, and
-    the files it adds to `store`.
+    """One build of an index: the files that are `known` from the `table`, and those it adds to it.
 
-    What was embedded in the last `PART_SECONDS` becomes a part of the store, which may write it to
-    disk. `places` are the (number of its part, row in it) of each item; `kept` are their keys.
+    `kept` are the keys of the items that are in the source.
     """
 
-    def __init__(self, model: RetrievalModel, store: Store) -> None:
+    def __init__(self, model: RetrievalModel, table: Table, root: Path) -> None:
         self.model = model
-        self.store = store
-        self.config = store.header.config
-        self.root = store.media_root
-        self.parts: list[Segment | Store] = []
-        # key → file, number of its part, its row
-        self.known = {}
-        self.places = []
+        self.table = table
+        self.config = table.header.config
+        self.root = root
+        # what is embedded → a file of that, and its row
+        self.known: dict[str, tuple[MediaFile, int]] = {}
+        self.keys: dict[str, MediaFile] = {}  # of all rows
         self.kept: set[str] = set()
-        # items in no part yet; time of the last write
-        self._new = []
+        # items that are not written yet, with their embeddings or the rows that have these
+        self._new: list[tuple[MediaFile, Tensor | int]] = []
         self._written = time.monotonic()
 
-    def take_over(self, folder: Path) -> None:
-        """Reuse the segments in a folder, including those of builds that were stopped.
+    def take_over(self, shared: bool, whole: bool) -> None:
+        """Use the table that is at the place, if it was made with the same model, adapter, scale
+        and config; what of it is damaged is left out.
 
-        Segments that are damaged or were made with another model, adapter, scale or config are not
-        used; the first reason is logged.
+        A `shared` table of another model is refused, and a damaged one unless all files are read
+        here (`whole`). Raises ValueError or OSError that says so.
         """
-        refused = []
-        for path in store.written(folder):
-            try:
-                segment = Segment.open(path)
-                segment.check()
-                made = parse_json(segment.about.made_with, Header, str(path))
-                made.check(path, self.store.header)
-                self.know(segment)
-            except ValueError as error:
-                refused.append(str(error))
-        if refused:
-            logger.info(printable(f"not taken over: {refused[0]}"))
+        uri, header = self.table.uri, self.table.header
+        try:
+            there = Table.open(uri)
+        except FileNotFoundError:
+            return
+        try:
+            there.header.check(uri, header)
+        except ValueError as error:
+            if shared:
+                raise
+            logger.info(f"not taken over: {printable(str(error))}")
+            return
+        try:
+            self._know(there)
+        except (OSError, ValueError) as error:
+            if not whole:
+                raise
+            logger.info(f"not taken over: {printable(str(error))}")
+            there = there.mended(self.root)
+            self._know(there)
+        if whole and there.media_root != self.root:
+            there = there.mended(self.root)
+            self._know(there)
+        self.table = there
 
-    def know(self, part: Segment | Store) -> None:
-        """Add a part, whose embeddings are reused for files that have not changed."""
-        for row, file in enumerate(part.files(torch.arange(len(part)))):
-            self.known[file.key] = (file, len(self.parts), row)
-        self.parts.append(part)
+    def _know(self, table: Table) -> None:
+        self.known, self.keys = {}, {}
+        for file, row in table.known():
+            self.known[file.part] = (file, row)
+            self.keys[file.key] = file
 
-    def index(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> Segments:
-        """Return the index of all files that can be read; raises as `run`."""
-        skipped = self.run(files, problems)
-        starts = torch.tensor([0, *map(len, self.parts)]).cumsum(0)
-        numbers, rows = torch.tensor(self.places).T
-        order = starts[numbers] + rows
-        return replace(self.store, segments=tuple(self.parts), order=order, skipped=skipped)
-
-    def run(self, files: Sequence[MediaFile], problems: Sequence[Problem]) -> tuple[Problem, ...]:
-        """Embed the files that are not `known`; skip, count and log those that cannot be read.
-
-        Returns what was skipped, after the `problems` of listing. Raises ValueError if no file can
-        be read.
+    def run(
+        self,
+        files: Sequence[MediaFile],
+        problems: Sequence[Problem],
+        others: set[str],
+        shard: tuple[int, int],
+    ) -> None:
+        """Embed the files that are not `known`; skip, count and log those that cannot be read,
+        after the `problems` of listing. Items that are in no file, nor among the keys of `others`,
+        are deleted. Raises ValueError if no file can be read.
         """
         skipped = dict(problems)
+        if files:
+            self._embed_all(files, skipped)
+        gone = [
+            key
+            for key, file in self.keys.items()
+            if key not in self.kept and listed(file).key not in others
+        ]
+        self.table.delete(gone)
+        self.table.skip(tuple(skipped.items()), shard)
+        try:
+            self.table.tidy()
+        except StorageError:
+            if shard == (0, 1):
+                raise
+            logger.info(f"{self.table.uri}: others write there; a later build tidies it")
+
+    def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
         embedded, unread = set(), set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
@@ -151,7 +172,7 @@ class Building:
                     if result is not None:
                         embedded.add(number)
                     self._keep(file, result)
-                    if time.monotonic() - self._written >= PART_SECONDS:
+                    if time.monotonic() - self._written >= BATCH_SECONDS:
                         self._write()
             finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
@@ -159,39 +180,39 @@ class Building:
         top = self.root.joinpath(*Path(files[0].media).parts[:-1][:1])
         if not top.exists():
             raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
-        there = len(files) - len(unread)
-        parts = f", {len(self.places):,} items with moments" if len(self.places) > there else ""
+        there, items = len(files) - len(unread), len(self.kept)
+        parts = f", {items:,} items with moments" if items > there else ""
         counts = f"{there:,} / {len(files):,} files, {len(embedded):,} of them embedded now"
         logger.info(f"indexed {counts}{parts}")
-        listed = tuple(skipped.items())
-        for name, reason in listed[:5]:
+        for name, reason in list(skipped.items())[:5]:
             logger.info(f"  skipped {printable(name)}: {reason}")
-        if len(listed) > 5:
-            logger.info(f"  … and {len(listed) - 5:,} more, listed in `skipped`")
-        if not self.places:
+        if len(skipped) > 5:
+            logger.info(f"  … and {len(skipped) - 5:,} more, listed in `skipped`")
+        if not self.kept:
+            reason = next(iter(skipped.values()))
             raise ValueError(
-                f"{self.root}: none of its {len(files)} files can be read ({listed[0][1]}, …)"
+                f"{self.root}: none of its {len(files)} files can be read ({reason}, …)"
             )
-        return listed
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Give an item its place; write what is new, or has another time or captions."""
-        old, number, row = self.known[file.key] if vectors is None else (None, 0, 0)
-        if file != old:
-            if vectors is None:
-                vectors = self.parts[number].frames(torch.tensor([row]))
-            number, row = len(self.parts), len(self._new)
+        """Note that an item is there; write what is new, or has another time or captions."""
+        if vectors is not None:
             self._new.append((file, vectors))
-        self.places.append((number, row))
+        elif file != self.keys.get(file.key):
+            self._new.append((file, self.known[file.part][1]))
         self.kept.add(file.key)
 
     def _write(self) -> None:
-        """Make the items embedded since the last call a part of the store, if there are any."""
-        new = self._new
+        """Write the items that were embedded since the last call, if there are any."""
+        files, found = zip(*self._new, strict=True) if self._new else ((), ())
         self._new = []
         self._written = time.monotonic()
-        if new:
-            self.parts.append(self.store.add(new))
+        rows = [one for one in found if isinstance(one, int)]
+        again = iter(self.table.frames_at(np.array(rows))) if rows else iter(())
+        frames = [next(again) if isinstance(one, int) else one for one in found]
+        if files:
+            new = self.keys.keys().isdisjoint(file.key for file in files)
+            self.table.add(list(zip(files, frames, strict=True)), new)
 
     def _embed_files(self, files: Sequence[MediaFile]) -> Iterator[tuple[int, MediaFile, Read]]:
         """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
@@ -235,8 +256,8 @@ class Building:
                 _, read = future.result()
                 if isinstance(read, tuple):
                     read = embed_parts(self.model, *read)
-                for place, moment in enumerate(group):
-                    yield moment, read[place] if isinstance(read, list) else read
+                for number, moment in enumerate(group):
+                    yield moment, read[number] if isinstance(read, list) else read
 
     def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
         """Return what `read` returns, (file, …), with a MediaError in place of any other."""
@@ -255,7 +276,7 @@ class Building:
         path = self.root / file.media
         # by which a clip that was cut is known
         first = replace(file, start=0.0, end=self.config.frames / self.config.rate)
-        old, *_ = self.known.get(file.key) or self.known.get(first.key) or (None,)
+        old, *_ = self.known.get(file.part) or self.known.get(first.part) or (None,)
         now = listing.stamp(file, path, old)
         same = old is not None and now.digest == old.digest
         if file.kind == "video" and not file.id:  # of a plain folder
@@ -272,7 +293,7 @@ class Building:
         or None if all are known.
         """
         first = group[0]
-        known = [self.known.get(moment.key, (None,))[0] for moment in group]
+        known = [self.known.get(moment.part, (None,))[0] for moment in group]
         if all(old and old.digest == first.digest for old in known):
             return first, None
         path = self.root / first.media
@@ -283,6 +304,11 @@ class Building:
 
         pixels, places = moments.read(group, path, self.config, pixels_of)
         return first, (torch.cat(pixels), places)
+
+
+def listed(file: MediaFile) -> MediaFile:
+    """What was listed of a file: of a moment its clip."""
+    return replace(file, start=None, end=None) if file.is_moment else file
 
 
 def reads_ahead(device: torch.device) -> bool:

@@ -9,7 +9,6 @@ the answer is exact.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,11 +25,11 @@ from cma.config import ReadConfig
 from cma.media import MediaError
 from cma.model import RetrievalModel
 
-from . import build, lance, listing
+from . import embed, listing, table
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
 from .moments import IndexConfig
-from .store import Files, Segments, Store, integers, joined, publish, read, writing
+from .table import Table
 from .weights import ActingWeights, Header
 
 # best items: all their frames are compared with the text, and copies are searched among them
@@ -43,28 +42,48 @@ logger = logging.getLogger("cma.index")
 Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 
 
+class Files(Sequence):
+    """The files of an index, item by item; those that are asked for are read."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, item: int | slice | Sequence[int]) -> MediaFile | list[MediaFile]:
+        if isinstance(item, slice):
+            return self._table.files(integers(range(len(self))[item]))
+        if isinstance(item, Sequence):
+            return self._table.files(integers(item))
+        return self._table.files(integers([range(len(self))[item]]))[0]
+
+    def __iter__(self) -> Iterator[MediaFile]:
+        for items in torch.arange(len(self)).split(table.ROWS):
+            yield from self._table.files(items)
+
+
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class MediaIndex:
     """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
-    They are in a `store`: segments in memory or in a folder, or a LanceDB table. Queries are
-    embedded with the same adapter, whichever one is active at that time, so several indexes of one
-    model, and threads, can ask side by side. Two indexes are equal only if they are the same
-    object. Of a table, `query` and `query_media` see what others have added since, and all else is
-    as it was when the index was opened; `now()` gives the newest.
+    They are the rows of a `table`, in memory, in a folder or at an address. Queries are embedded
+    with the same adapter, whichever one is active at that time, so several indexes of one model,
+    and threads, can ask side by side. Two indexes are equal only if they are the same object.
+    `query` and `query_media` see what others have added to the table since, and all else is as it
+    was when the index was opened; `now()` gives the newest.
     """
 
     model: RetrievalModel
     weights: ActingWeights
-    store: Store
+    table: Table
 
     @classmethod
     def build(
         cls,
         model: RetrievalModel,
-        source: build.Source,
+        source: embed.Source,
         config: ReadConfig | None = None,
-        previous: MediaIndex | None = None,
         folder: str | Path | None = None,
         store: str | Path | None = None,
         shard: tuple[int, int] = (0, 1),
@@ -73,24 +92,22 @@ class MediaIndex:
 
         `config`, an `IndexConfig`, says how they are read and compared; of a `TrainConfig` only
         these settings are used. Give the one that the adapter was trained with. Files that cannot
-        be read are skipped, listed and counted. For files that have not changed (same size and
-        time, or same content), embeddings are taken from `previous`, an index of the same model and
-        config.
+        be read are skipped, listed and counted.
 
-        The index is saved in `folder`, in parts during the build, so that after a kill the next
-        call goes on from there. An index that is already there is updated, so that it holds this
-        source alone; one of another model, adapter, scale or config is replaced. If another process
-        writes there, this one waits.
+        The index is saved in `folder`, a batch at a time, so that after a kill the next call goes
+        on from there. An index that is already there is updated, so that it holds this source
+        alone: what has not changed (same size and time, or same content) is not embedded again. One
+        of another model, adapter, scale or config is replaced. If another process writes there,
+        this one waits.
 
-        With `store`, a folder or an address such as `s3://bucket/photos`, the index is a LanceDB
-        table there (extra `lance`). Several processes, on one machine or several, can fill one
-        table: give each one its `shard` (number, how many) of the same files. If one is killed,
-        start it again.
+        `store`, a folder or an address such as `s3://bucket/photos`, is for an index that several
+        processes fill, on one machine or several: give each one its `shard` (number, how many) of
+        the same files. If one is killed, start it again. An index of another model is refused.
 
         Raises FileNotFoundError if the source does not exist; ValueError if nothing in it (or in
         the shard) can be read, if embeddings are not finite, or, before anything is embedded, if
-        `folder` holds other things or `store` was built from another folder; TypeError for a config
-        of another kind; ImportError for a video file without the extra `video`.
+        the folder holds other things; TypeError for a config of another kind; ImportError for a
+        video file without the extra `video`, and without LanceDB (extra `explorer`).
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -100,24 +117,16 @@ class MediaIndex:
         >>> len(index), index.files[0].file_name
         (1, 'red.png')
         """
-        beside = folder is not None or previous is not None
-        if (store is None and shard != (0, 1)) or (store is not None and beside):
-            raise ValueError(
-                "`shard` needs `store`, and `store` goes with neither `folder` nor `previous`"
-            )
-        if previous is not None and not isinstance(previous.store, Segments):
-            raise ValueError("`previous` is in a table, which `store` updates; give that instead")
+        if (store is None and shard != (0, 1)) or (store is not None and folder is not None):
+            raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
         weights = ActingWeights(model)
         header = weights.header(model, IndexConfig.of(config))
         if config is None and model.active is not None:
             said = "give the `config` that it was trained with, if that differs from"
             logger.info(f"{header.acting()}: {said} {header.config}")
-        if store is not None:
-            built = lance.build(model, source, header, store, shard)
-        else:
-            folder = None if folder is None else Path(folder).expanduser()
-            built = build.build(model, source, header, previous and previous.store, folder)
-        return cls(model=model, weights=weights, store=built)
+        uri, shared = (folder, False) if store is None else (store, True)
+        built = embed.build(model, source, header, uri, shard, shared)
+        return cls(model=model, weights=weights, table=built)
 
     def save(self, folder: str | Path) -> None:
         """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
@@ -129,30 +138,21 @@ class MediaIndex:
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
         """
-        folder = Path(folder).expanduser()
-        with writing(folder), self.acting():
-            publish(folder, joined(folder, self.store))
+        with table.writing(table.place(folder), (0, 1)), self.acting():
+            self.table.copied(folder)
 
-    def to_lance(self, uri: str | Path) -> MediaIndex:
-        """Write the index to `uri` as a LanceDB table, replacing what is there; see `store` of
-        `build`. Raises ValueError if it is itself a table.
-        """
-        if not isinstance(self.store, Segments):
-            raise ValueError(f"{self.store.uri}: a table; `save` it to a folder, `load` that first")
-        with self.acting():
-            table = lance.Table(uri, self.header, self.media_root)
-            table.write(self.store)
-            table.compact()
-        return replace(self, store=table.now())
+    def part(self, items: Sequence[int]) -> MediaIndex:
+        """Return an index in memory of some of the items."""
+        return replace(self, table=self.table.copied(None, integers(items)))
 
     @classmethod
     def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
         """Open an index for `model`, whose active adapter and scale must be those the index was
         built with.
 
-        `folder` may also be the place of a LanceDB table. Vectors stay in the file and are read
-        when they are used. Raises FileNotFoundError if there is no index; ValueError if it is
-        damaged or of another backbone or adapter. Damaged vectors are found by the first query.
+        `folder` may also be an address such as `s3://bucket/photos`. Up to 200,000 items, the
+        embeddings are read with the first query and held in memory. Raises FileNotFoundError if
+        there is no index; ValueError if it is damaged or of another version, backbone or adapter.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -162,25 +162,27 @@ class MediaIndex:
         >>> explorer.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
-        table = lance.is_table(folder)
-        store = lance.Table(folder) if table else read(Path(folder).expanduser())
+        opened = Table.open(folder)
         weights = ActingWeights(model)
-        store.header.check(folder, weights.header(model, store.header.config))
-        return cls(model=model, weights=weights, store=store)
+        opened.header.check(folder, weights.header(model, opened.header.config))
+        return cls(model=model, weights=weights, table=opened)
 
     def now(self) -> MediaIndex:
         """The index with what other processes have made of its table; itself if nothing changed."""
-        store = self.store.now()
-        return self if store is self.store else replace(self, store=store)
+        newest = self.table.now()
+        if newest is self.table:
+            return self
+        newest.header.check(newest.uri, self.header)
+        return replace(self, table=newest)
 
     # ---- what it holds
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self.table)
 
     def __repr__(self) -> str:
-        clips = int(self.column("is_clip").sum())
-        counts = f"{len(self) - clips:,} pictures, {clips:,} clips"
+        clips = self.table.count("is_clip")
+        counts = f"{self.table.rows - clips:,} pictures, {clips:,} clips"
         return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
 
     @property
@@ -190,50 +192,65 @@ class MediaIndex:
 
     @property
     def config(self) -> IndexConfig:
-        return self.store.header.config
+        return self.table.header.config
 
     @property
     def media_root(self) -> Path:
         """The folder that holds the media."""
-        return self.store.media_root
+        return self.table.media_root
 
     @property
     def skipped(self) -> tuple[listing.Problem, ...]:
         """(name, reason) of what could not be read."""
-        return self.store.skipped
+        return self.table.skipped
 
     @property
     def files(self) -> Files:
-        """The files, item by item [V]; each is parsed when it is accessed."""
-        return Files(self.store)
+        """The files, item by item [V]; those that are asked for are read, e.g. `files[[3, 5]]`."""
+        return Files(self.table)
 
     @property
     def lengths(self) -> Tensor:
         """The number of each item's frames [V]."""
-        return self.store.lengths(torch.arange(len(self)))
+        return self.table.lengths()
 
-    def column(self, name: str) -> Tensor:
-        """One of `segment.COLUMNS` for each item [V], such as "is_clip"."""
-        return self.store.column(name)
+    def length(self, item: int) -> int:
+        """The number of frames of one item."""
+        return int(self.table.lengths(integers([item])))
+
+    def column(self, name: str) -> np.ndarray:
+        """One column of `table.schema_of` for each item [V], such as "is_clip"."""
+        return self.table.column(name)
 
     def path(self, file: MediaFile) -> Path:
         """The path of the picture, clip or folder of frames."""
         return self.media_root / file.media
 
+    def inside(self, where: Where) -> list[int]:
+        """The items that are `where`, ascending."""
+        return self.table.inside(where).tolist()
+
+    def labelled(self, label: str) -> MediaFile | None:
+        """The file with this `label`, None if there is none."""
+        return next(iter(self.table.labelled(label)), None)
+
     @cached_property
     def captions(self) -> list[str]:
         """All captions, item by item [T]."""
-        captioned = self.column("captions").nonzero().flatten().tolist()
-        return [caption for item in captioned for caption in self.files[item].captions]
+        return [caption for captions in self.column("captions") for caption in captions]
 
     @property
     def text_to_item(self) -> Tensor:
         """The number of each caption's item [T]."""
-        return torch.arange(len(self)).repeat_interleave(self.column("captions"))
+        counts = torch.from_numpy(self.column("texts").astype(np.int64))
+        return torch.arange(len(self)).repeat_interleave(counts)
 
-    def frames(self, item: int) -> Tensor:
-        """The embeddings [F, D] of one item's frames, un-normalised."""
-        return self.store.frames(integers([item]))
+    def frames(self, item: int | None = None) -> Tensor:
+        """The embeddings [F, D] of one item's frames, or of all [N, D] item by item,
+        un-normalised.
+        """
+        items = torch.arange(len(self)) if item is None else integers([item])
+        return torch.cat(self.table.frames(items))
 
     # ---- asking
 
@@ -263,7 +280,7 @@ class MediaIndex:
         ['red.png']
         """
         index = self.now()
-        return index._best(*index.ranking(text, where, like, without), k)
+        return index._best(*index._query(text, where, like, without), k)
 
     def query_media(
         self, path: Like, k: int = 5, where: Where = EVERYWHERE
@@ -280,7 +297,7 @@ class MediaIndex:
         [('red.png', 1.0)]
         """
         index = self.now()
-        return index._best(*index.ranking_media(path, where), k)
+        return index._best(index._media(path), index._compare_means, where, k)
 
     def ranking(
         self,
@@ -291,15 +308,21 @@ class MediaIndex:
     ) -> tuple[Tensor, Tensor]:
         """Return (items, their cosines) for a sentence, best first; raises as `query`.
 
-        These are all items [V] that are `where`, or the best `DEPTH` of a table or of `LARGE` or
-        more. The first `DEPTH` are ranked by all their frames, the rest by the first search, which
+        These are all items [V] that are `where`, or the best `DEPTH` of more than `LARGE`. The
+        first `DEPTH` are ranked by all their frames, the rest by the first search, which
         is the same for pictures and for mean_pooled. With a picture or clip `like` v and sentences
         `without` w_1, w_2, … the query is t/‖t‖ + v/‖v‖ − `AWAY` · Σ w_i/‖w_i‖ at length ‖t‖; the
         sentence t may then be "".
         """
+        return self._ranked(*self._query(text, where, like, without))
+
+    def _query(
+        self, text: str, where: Where, like: Like | None, without: str | Sequence[str] | None
+    ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor], Where]:
+        """What `_ranked` takes: the query as a vector [1, D], and how it is compared."""
         more = [without] if isinstance(without, str) else [*(without or ())]
         if like is None and not more:
-            return self._ranked(self._text(text), self._compare, where)
+            return self._text(text), self._compare, where
         parts = [self._text(text)] if text != "" else []
         compare = self._compare if parts else self._compare_means
         length = parts[0].norm() if parts else 1.0
@@ -309,7 +332,7 @@ class MediaIndex:
         total -= AWAY * sum(F.normalize(self._text(one), dim=1) for one in more)
         if not parts or total.norm() < 1e-4:
             raise ValueError("nothing is left of the query; type a few words of what it shows")
-        return self._ranked(length * F.normalize(total, dim=1), compare, where)
+        return length * F.normalize(total, dim=1), compare, where
 
     def ranking_media(self, path: Like, where: Where = EVERYWHERE) -> tuple[Tensor, Tensor]:
         """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames
@@ -345,9 +368,9 @@ class MediaIndex:
         if items is None:
             same = torch.tensor([caption == wanted for caption in self._captions], dtype=torch.bool)
             return self.text_to_item[same].unique().tolist()
-        files = self.store.files(integers(items))
-        pairs = zip(items, files, strict=True)
-        return sorted(item for item, file in pairs if wanted in map(_folded, file.captions))
+        captions = self.table.column("captions", integers(items))
+        pairs = zip(items, captions, strict=True)
+        return sorted(item for item, own in pairs if wanted in map(_folded, own))
 
     @cached_property
     def _captions(self) -> list[str]:
@@ -364,8 +387,8 @@ class MediaIndex:
         """
         first = integers(items[:DEPTH])
         copies = {item: [item] for item in items}
-        hashes = self.store.column("copy_hash", first).numpy().view(np.uint64)
-        means = self._pooled(first)
+        hashes = self.table.column("copy_hash", first).astype(np.int64).view(np.uint64)
+        means, _ = self.table.compared(first)
         hashes[np.isin(first, list(apart))] = 0
         for best, *others in fold(hashes):
             for row in others:
@@ -377,21 +400,15 @@ class MediaIndex:
         """Return {item: [item and the other moments of its clip]} for ranked items, without those
         whose clip has a better moment.
         """
-        numbers = integers(items)
-        clips = self.store.column("is_clip", numbers).bool()
-        new = [item for item in numbers[clips].tolist() if item not in self._clips]
-        files = self.store.files(integers(new))
-        for item, file in zip(new, files, strict=True):
-            self._clips[item] = file.media if file.is_moment else item
-        found = defaultdict(list)
-        for item in items:
-            found[self._clips.get(item, item)].append(item)
+        found = {}
+        for item, clip in zip(items, self._clips(integers(items)), strict=True):
+            found.setdefault(clip, []).append(item)
         return {together[0]: together for together in found.values()}
 
-    @cached_property
-    def _clips(self) -> dict[int, str | int]:
-        """The clip of each moment that was ranked, and other clips' own numbers."""
-        return {}
+    def _clips(self, items: Tensor) -> list[int | str]:
+        """The clip of each moment, and other items' own numbers."""
+        pairs = zip(items.tolist(), self.table.column("clip", items).tolist(), strict=True)
+        return [f"clip {clip}" if clip else item for item, clip in pairs]
 
     def _text(self, text: str) -> Tensor:
         """The embedding [1, D] of a sentence."""
@@ -417,21 +434,26 @@ class MediaIndex:
             what = f"neither picture nor clip{there}"
             raise MediaError(f"{path}: {what}; expected {', '.join(listing.SUFFIXES)}")
         with self.acting():
-            _, pixels = build.read_pixels(wanted, path, self.model, self.config)
-            return build.embed(self.model, [pixels])[0].mean(0, keepdim=True)
+            _, pixels = embed.read_pixels(wanted, path, self.model, self.config)
+            return embed.embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
     def _ranked(
-        self, vector: Tensor, compare: Callable[[Tensor, Tensor], Tensor], where: Where
+        self,
+        vector: Tensor,
+        compare: Callable[[Tensor, Tensor], Tensor],
+        where: Where,
+        most: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines) of those that are `where`, best first, ties by item.
+        """Return (items, cosines) of those that are `where`, or of `most`, best first, ties by
+        item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         if not isinstance(where, Where):
             wanted = 'explorer.index.Where(kind="image")'
             raise TypeError(f"where={where!r:.100}: expected, say, {wanted}")
-        most = len(self) if self.store.whole else DEPTH
-        items, cosines = self.store.nearest(F.normalize(vector[0], dim=0), most, where)
+        most = DEPTH if self.table.large else most or len(self)
+        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), most, where)
         first, order = cosines.sort(descending=True, stable=True)
         near = items[order[:DEPTH]].sort().values
         rest = items[order[DEPTH:]]
@@ -442,43 +464,48 @@ class MediaIndex:
         with self.acting():
             encoded = self.model.encode_text(texts, self.config.max_words)
             vectors = self.model.family.comparable(encoded).float().cpu()
-            return build.check_finite(vectors, self.model)
-
-    def _pooled(self, items: Tensor) -> Tensor:
-        """The normalised mean [V, D] of each item's frames."""
-        means = self.store.frames(items)
-        if len(means) > len(items):  # some have several frames
-            means = torch.segment_reduce(means, "mean", lengths=self.store.lengths(items))
-        return F.normalize(means, dim=1)
+            return embed.check_finite(vectors, self.model)
 
     def _compare_means(self, vectors: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
         if not len(items):
             return torch.empty(len(vectors), 0)
-        return F.normalize(vectors, dim=1) @ self._pooled(items).T
+        return F.normalize(vectors, dim=1) @ self.table.compared(items)[0].T
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Cosine [T, V] of every text [T, D] with some items [V], from all their frames."""
-        scores = torch.empty(len(text), len(items))
-        lengths = self.store.lengths(items)
+        scores = self._compare_means(text, items)  # right for one frame
+        if self.config.similarity == "mean_pooled":
+            return scores
+        _, lengths = self.table.compared(items)
         # items with the same number of frames need no padding
-        for length in lengths.unique().tolist():
+        for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
-                frames = self.store.frames(items[block]).unflatten(0, (-1, length))
+                frames = torch.stack(self.table.frames(items[block]))
                 scores[:, block] = similarity.compare(text, frames, None, self.config)
         return scores
 
-    def _best(self, items: Tensor, scores: Tensor, k: int) -> list[tuple[str, float]]:
+    def _best(
+        self,
+        vector: Tensor,
+        compare: Callable[[Tensor, Tensor], Tensor],
+        where: Where,
+        k: int,
+    ) -> list[tuple[str, float]]:
+        """The names and cosines of the `k` best, each clip once."""
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
-        best = {}
-        for item, score in zip(items.tolist(), scores.tolist(), strict=True):
-            file = self.files[item]
-            clip = file.media if file.is_moment else item
-            best.setdefault(clip, (file.file_name, score))
-            if len(best) == k:
+        for most in (max(DEPTH, k), None):  # all, if moments of a few clips are in the way
+            items, scores = self._ranked(vector, compare, where, most)
+            best = {}
+            for place, clip in enumerate(self._clips(items)):
+                best.setdefault(clip, place)
+            places = list(best.values())[:k]
+            if len(places) == k or len(items) < max(DEPTH, k) or self.table.large:
                 break
-        return list(best.values())
+        files = self.table.files(items[places])
+        names = [file.file_name for file in files]
+        return list(zip(names, scores[places].tolist(), strict=True))
 
     @contextmanager
     def acting(self) -> Iterator[None]:
@@ -495,3 +522,8 @@ class MediaIndex:
 def _folded(text: str) -> str:
     """A caption as it is compared: without case and extra spaces."""
     return " ".join(text.casefold().split())
+
+
+def integers(numbers: Sequence[int]) -> Tensor:
+    """Whole numbers as a tensor, also if there are none."""
+    return torch.tensor(numbers, dtype=torch.long)

@@ -1,0 +1,655 @@
+"""The rows of an index: one LanceDB table, in memory, in a folder or at `s3://…`.
+
+Rows are those of `rows`; their checksums are compared when what they are of is read. Storage at
+`s3://…` is configured by the usual `AWS_…` variables.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from functools import cached_property, wraps
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from urllib.parse import quote, unquote
+
+import lazy_loader
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from cma import require
+from cma.files import parse_json, printable
+
+from .listing import EVERYWHERE, MediaFile, Problem, Where
+from .rows import (
+    FORMAT_VERSION,
+    MEANS,
+    RECORD,
+    VECTORS,
+    Item,
+    Manifest,
+    as_file,
+    as_rows,
+    condition,
+    ids_of,
+    means_of,
+    metadata,
+    once,
+    record_sum,
+    schema_of,
+    short,
+    sql,
+    unit,
+)
+from .weights import Header, digest_of
+
+lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `explorer`
+MEMORY = "memory://"
+TABLE, SKIPPED = "media", "skipped"
+OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
+# up to so many items each one is compared with a query; of more, LanceDB finds the nearest
+LARGE = 200_000
+# of the index of a large table: rows in a partition, partitions that are searched, and how many
+# times as many rows as are wanted are compared by their own vectors
+PARTITION, PROBES, REFINE = 4096, 40, 2
+CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
+# a table of more parts, or so many rows outside of the index, is tidied; who has it open has it as
+# it was for at least so long
+PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
+LOOKS = 64  # rows that are read again after something was written
+ATTEMPTS = 10  # to make a table that another process may be making
+ROWS = 8192  # rows read, written or deleted at once
+AGAIN = "build the index again"
+CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
+LOST = f"a part of it is damaged or lost; {AGAIN}"
+WROTE = "what was written before is kept; make room if the disk is full, and start again"
+logger = logging.getLogger("cma.index")
+
+
+class RefusedError(ValueError):
+    """What a table holds cannot be used, as when it is not what was written."""
+
+
+class StorageError(OSError):
+    """LanceDB cannot read or write a table; its own errors have several lines."""
+
+
+@contextmanager
+def told(uri: str, advice: str = LOST) -> Iterator[None]:
+    """Turn an error of LanceDB into a StorageError of one line that names `uri`."""
+    try:
+        yield
+    except (RefusedError, StorageError):
+        raise
+    except BaseException as error:
+        panic = "Panic" in type(error).__name__  # of Rust, which is no Exception
+        if not panic and not isinstance(error, Exception):
+            raise
+        said = printable(" ".join(str(error).split()))[:200]
+        raise StorageError(f"{uri}: {advice} ({said})") from error
+
+
+def parsed(text: str, kind: type, uri: str, advice: str) -> object:
+    """As `parse_json`, with a RefusedError."""
+    try:
+        return parse_json(text, kind, uri, advice)
+    except ValueError as error:
+        raise RefusedError(str(error)) from None
+
+
+def reading(method: Callable) -> Callable:
+    """A method of a table within which errors of LanceDB are `told`."""
+
+    @wraps(method)
+    def read(self: Table, *given: object, **named: object) -> object:
+        with told(self.uri):
+            return method(self, *given, **named)
+
+    return read
+
+
+class Table:
+    """The items of an index, numbered from 0, as they were when the table was opened.
+
+    They are in the order of a dataset, or of their names; those of a `large` table in the order of
+    its rows. What is added or deleted, here or by another process, is seen in `now()`. Every method
+    raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
+    ValueError for a row that does not have its checksum. It may be used from several threads.
+    """
+
+    def __init__(self, uri: str | Path | None, database: object = None) -> None:
+        require("explorer", "lancedb")
+        self.uri = place(uri)
+        self._lock = Lock()
+        self._columns: dict[str, np.ndarray] = {}
+        self._inside: tuple[Where, Tensor] | None = None  # of the last question
+        self._near: tuple[Tensor, pa.Table] | None = None  # items that were found last, their rows
+        self._replaces = False  # the first items that are added replace what is there
+        with told(self.uri, CLOSED):
+            self._database = database or lancedb.connect(
+                self.uri, session=lancedb.Session(**CACHED)
+            )
+            self._rows = self._newest()
+            self._made = None if self._rows is None else self._manifest()
+
+    @classmethod
+    def open(cls, uri: str | Path) -> Table:
+        """Open the table at a place. Raises FileNotFoundError if there is none, ValueError if it is
+        of another format.
+        """
+        uri = place(uri)
+        refuse_older(uri)
+        here = "://" not in uri  # LanceDB would make the folder
+        table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
+        if table is None or table._rows is None:
+            said = "no index there; `MediaIndex.build` makes one"
+            raise FileNotFoundError(f"{uri}: {said}")
+        return table
+
+    @classmethod
+    def new(cls, uri: str | Path | None, header: Header, media_root: Path) -> Table:
+        """Return a table without items; with the first that are added it replaces what is at the
+        place.
+        """
+        table = cls(uri)
+        table._replaces = table._rows is not None
+        table._rows = None
+        root = quote(str(media_root), errors="surrogateescape")
+        table._made = Manifest(header, root, FORMAT_VERSION)
+        return table
+
+    def _manifest(self) -> Manifest:
+        """What the metadata say. Raises ValueError unless it is a sound index of this version."""
+        advice = f"; no index of this version, or a damaged one: delete it, then {AGAIN}"
+        schema = self._rows.schema
+        said = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
+        digest, text = parsed(said, tuple[str, str], self.uri, advice)
+        if digest != digest_of([], text):
+            raise RefusedError(f"{self.uri}: its metadata do not have their digest{advice}")
+        made = parsed(text, Manifest, self.uri, advice)
+        width = schema.field("vector").type.list_size if "vector" in schema.names else 0
+        if not schema.equals(schema_of(made, width)):
+            raise RefusedError(f"{self.uri}: its columns have other names or types{advice}")
+        return made
+
+    @property
+    def header(self) -> Header:
+        """What the embeddings were made with."""
+        return self._made.header
+
+    @property
+    def media_root(self) -> Path:
+        """The folder of the media."""
+        return Path(unquote(self._made.media_root, errors="surrogateescape"))
+
+    def now(self) -> Table:
+        """The table as it is now; itself if nobody has changed it."""
+        with told(self.uri, CLOSED):
+            newest = self._newest()
+            if newest is None:
+                return self
+            if self._rows is not None and newest.version == self._rows.version:
+                return self
+        return Table(self.uri, self._database)
+
+    def _newest(self, name: str = TABLE) -> lancedb.table.Table | None:
+        """The table as it is now, which may be written to; None if there is none."""
+        with suppress(ValueError):  # says LanceDB, also while another process makes it
+            return self._database.open_table(name)
+
+    # ---- what it holds
+
+    @cached_property
+    @reading
+    def rows(self) -> int:
+        """The number of rows; two processes may have added the same item."""
+        return 0 if self._rows is None else self._rows.count_rows()
+
+    @property
+    def large(self) -> bool:
+        """Whether only the nearest items are compared."""
+        return self.rows > LARGE
+
+    def __len__(self) -> int:
+        return self.rows if self.large or not self.rows else len(self._ids)
+
+    @cached_property
+    @reading
+    def _ids(self) -> np.ndarray:
+        """LanceDB's number of the row of each item [V]."""
+        if self.large:
+            return np.sort(ids_of(self._scan([])))
+        order = "place", "file_name", "start", "key"
+        rows = self._scan(order)
+        # so that a folder stands before what follows its name, as in `listing.find`
+        names = pa.compute.replace_substring(rows["file_name"], "/", "\0")
+        rows = rows.set_column(rows.column_names.index("file_name"), "file_name", names)
+        rows = once(rows).sort_by([(name, "ascending") for name in order])
+        return ids_of(rows)
+
+    @cached_property
+    def _ascending(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the rows, ascending, and the items that have them."""
+        items = self._ids.argsort()
+        return self._ids[items], items
+
+    def _items(self, ids: np.ndarray) -> np.ndarray:
+        """The items that have rows of these numbers; -1 for a row that stands there twice."""
+        ascending, items = self._ascending
+        places = np.searchsorted(ascending, ids).clip(max=len(items) - 1)
+        return np.where(ascending[places] == ids, items[places], -1)
+
+    def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
+        """Columns of all rows, or of those of a condition in SQL, with their numbers."""
+        return self._search(names, condition).to_arrow()
+
+    def _search(self, names: Sequence[str], condition: str | None = None) -> object:
+        found = self._rows.search().select([*names]).with_row_id(True).limit(None)
+        return found.where(condition) if condition else found
+
+    def _taken(self, ids: np.ndarray, names: Sequence[str]) -> pa.Table:
+        """Columns of the rows of these numbers, in their order."""
+        parts = []
+        for first in range(0, len(ids), ROWS):
+            wanted = ids[first : first + ROWS]
+            taking = self._rows.take_row_ids(wanted.tolist()).select([*names])
+            rows = taking.with_row_id().to_arrow()  # in any order
+            found = ids_of(rows)
+            order = found.argsort()
+            parts.append(rows.take(order[np.searchsorted(found[order], wanted)]))
+        return pa.concat_tables(parts) if parts else self._rows.schema.empty_table()
+
+    @reading
+    def column(self, name: str, items: Tensor | None = None) -> np.ndarray:
+        """One column, for some items or all [V]; a column of all is kept."""
+        if items is not None and self.large and name not in self._columns:
+            return self._taken(self._ids[items.numpy()], [name])[name].to_numpy()
+        if name not in self._columns:
+            rows = self._scan([name])
+            items_of = self._items(ids_of(rows))
+            order = items_of.argsort()[-len(self) :]
+            self._columns[name] = rows[name].take(order).to_numpy()
+        whole = self._columns[name]
+        return whole if items is None else whole[items.numpy()]
+
+    @reading
+    def count(self, condition: str) -> int:
+        """How many rows fulfil a condition in SQL."""
+        return self._rows.count_rows(condition) if self.rows else 0
+
+    @reading
+    def files(self, items: Tensor) -> list[MediaFile]:
+        """The records of some items."""
+        rows = self._taken(self._ids[items.numpy()], [*RECORD, "record_sum"]).to_pylist()
+        return [self._file(row) for row in rows]
+
+    def _file(self, row: dict) -> MediaFile:
+        """The record in a row. Raises ValueError if it was damaged, or leads out of the media."""
+        file = as_file(row)
+        if record_sum(file) != row["record_sum"]:
+            raise RefusedError(f"{self.uri}: the record of {short(file)} is damaged; {AGAIN}")
+        path = Path(file.media)
+        if path.anchor or ".." in path.parts:
+            said = f"{printable(file.media)!r:.100} leads out of the folder of the media"
+            raise RefusedError(f"{self.uri}: {said}; {AGAIN}")
+        return file
+
+    @reading
+    def labelled(self, label: str) -> list[MediaFile]:
+        """The records of the items with a label."""
+        items = np.sort(self._items(ids_of(self._scan([], f"label = {sql(label)}"))))
+        return self.files(torch.from_numpy(items[items >= 0]))
+
+    def lengths(self, items: Tensor | None = None) -> Tensor:
+        """The numbers of frames."""
+        return torch.from_numpy(self.column("length", items).astype(np.int64))
+
+    @reading
+    def frames(self, items: Tensor) -> list[Tensor]:
+        """The embeddings [F, D] of each item's frames."""
+        return self._frames(self._found(items) or self._taken(self._ids[items.numpy()], VECTORS))
+
+    @reading
+    def frames_at(self, ids: np.ndarray) -> list[Tensor]:
+        """The same for the rows of these numbers."""
+        return self._frames(self._taken(ids, VECTORS))
+
+    def _frames(self, rows: pa.Table) -> list[Tensor]:
+        """The embeddings in some rows, once they were compared with their checksums."""
+        means, lengths = self._means(rows)
+        wanted = rows["frames_sum"].to_pylist()
+        found = []
+        for row, own in enumerate(rows["frames"].to_pylist()):
+            if zlib.crc32(own or b"") != wanted[row]:
+                self._damaged(ids_of(rows)[row])
+            several = (
+                means[row] if own is None else torch.frombuffer(bytearray(own), dtype=means.dtype)
+            )
+            found.append(several.view(lengths[row], -1))
+        return found
+
+    def _means(self, rows: pa.Table | pa.RecordBatch) -> tuple[Tensor, Tensor]:
+        """The mean embeddings [n, D] in some rows and the numbers of frames, once they were
+        compared with their checksums.
+        """
+        means, lengths = means_of(rows), rows["length"].to_numpy(zero_copy_only=False)
+        wanted = rows["vector_sum"].to_pylist()
+        for row, (mean, length) in enumerate(zip(means, lengths.tolist(), strict=True)):
+            if zlib.crc32(mean, length) != wanted[row]:
+                self._damaged(ids_of(rows)[row])
+        return torch.from_numpy(means), torch.from_numpy(lengths.astype(np.int64))
+
+    def _damaged(self, number: int) -> None:
+        (row,) = self._taken(np.array([number]), [*RECORD]).to_pylist()
+        raise RefusedError(
+            f"{self.uri}: the embedding of {short(as_file(row))} is damaged; {AGAIN}"
+        )
+
+    @cached_property
+    @reading
+    def _held(self) -> tuple[Tensor, Tensor]:
+        """What `compared` returns of all items of a table that is not large."""
+        with self._lock:
+            if "_held" in vars(self):  # another thread has just read it
+                return vars(self)["_held"]
+            units = torch.empty(len(self), self._width())
+            lengths = torch.empty(len(self), dtype=torch.long)
+            for batch in self._search(MEANS).to_batches(ROWS):
+                items = torch.from_numpy(self._items(ids_of(batch)))
+                own = items >= 0
+                means, numbers = self._means(batch)
+                units[items[own]], lengths[items[own]] = unit(means[own]), numbers[own]
+            vars(self)["_held"] = units, lengths
+            return units, lengths
+
+    def _width(self) -> int:
+        return self._rows.schema.field("vector").type.list_size
+
+    @reading
+    def compared(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean embeddings of some items at length 1 [n, D], and their numbers of frames."""
+        if not self.large:
+            units, lengths = self._held
+            return units[items], lengths[items]
+        rows = self._found(items) or self._taken(self._ids[items.numpy()], MEANS)
+        means, lengths = self._means(rows)
+        return unit(means), lengths
+
+    def _found(self, items: Tensor) -> pa.Table | None:
+        """The rows of items that are among those found last, None if some are not."""
+        near = self._near
+        if near is None or not torch.isin(items, near[0]).all():
+            return None
+        return near[1].take(torch.searchsorted(near[0], items).numpy())
+
+    @reading
+    def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        """Of the items that are `where`, the `count` whose means are nearest to a unit vector [D].
+
+        Returns their numbers, ascending, and their cosines.
+        """
+        if not self.rows:
+            said = "no items in it yet; ask again once a process has added some"
+            raise RefusedError(f"{self.uri}: {said}")
+        if self.large:
+            return self._nearest(vector, count, where)
+        cosines = self._held[0] @ vector
+        items = None if where == EVERYWHERE else self.inside(where)
+        if items is not None:
+            cosines = cosines[items]
+        best = cosines.topk(min(count, len(cosines))).indices.sort().values
+        return best if items is None else items[best], cosines[best]
+
+    def _nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
+        search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
+        search = search.nprobes(PROBES).refine_factor(REFINE)
+        if where != EVERYWHERE:  # in more partitions, until there are enough
+            search = search.where(condition(where)).maximum_nprobes(0)
+        search = search.select(["key", *VECTORS, "_distance"]).with_row_id(True)
+        rows = once(search.limit(count).to_arrow().sort_by("_rowid"))
+        items = torch.from_numpy(self._items(ids_of(rows)))
+        self._near = items, rows
+        return items, self.compared(items)[0] @ vector
+
+    @reading
+    def inside(self, where: Where) -> Tensor:
+        """The items that are `where`, ascending."""
+        last = self._inside
+        if last is None or last[0] != where:
+            items = np.sort(self._items(ids_of(self._scan([], condition(where)))))
+            last = self._inside = where, torch.from_numpy(items[items >= 0])
+        return last[1]
+
+    @cached_property
+    @reading
+    def skipped(self) -> tuple[Problem, ...]:
+        """(name, reason) of what no shard could read."""
+        noted = self._newest(SKIPPED)
+        rows = () if noted is None else noted.to_arrow().to_pylist()
+        return tuple((row["name"], row["reason"]) for row in rows)
+
+    # ---- what is written
+
+    def add(self, items: Sequence[Item], new: bool = True) -> None:
+        """Write items in one step; unless all are `new`, in the place of those of the same keys."""
+        rows = as_rows(items, self._made)
+        with told(self.uri, WROTE):
+            if self._rows is None and self._replaces:
+                self._rows = self._database.create_table(TABLE, rows, mode="overwrite")
+            else:
+                if self._rows is None:
+                    self._rows = self._created(TABLE, rows.schema)
+                if new:
+                    self._newest().add(rows)
+                else:
+                    merge = self._newest().merge_insert("key").when_matched_update_all()
+                    merge.when_not_matched_insert_all().execute(rows)
+            self._read_back()
+
+    def _read_back(self, before: int | None = None) -> None:
+        """Read a little of each large part, and go back to the version `before` if that fails.
+
+        LanceDB can say that it has written a file whose end found no room on the disk.
+        """
+        newest = self._newest()
+        try:
+            count = newest.count_rows()
+            places = sorted({count * number // LOOKS for number in range(LOOKS)} | {count - 1})
+            newest.take_offsets(places if count else []).select(["key"]).to_arrow()
+            if newest.list_indices():
+                newest.search(np.zeros(self._width(), np.float32)).limit(1).to_arrow()
+        except Exception:
+            if before is not None:
+                newest.restore(before)
+            raise
+
+    def _created(self, name: str, schema: pa.Schema) -> lancedb.table.Table:
+        """A table that this process makes, or another one at the same time."""
+        for attempt in range(ATTEMPTS):
+            try:
+                there = self._newest(name)  # one without rows is falsy
+                return self._database.create_table(name, schema=schema) if there is None else there
+            except (ValueError, RuntimeError):
+                if attempt + 1 == ATTEMPTS:
+                    raise
+                time.sleep(0.2)
+
+    def delete(self, keys: Collection[str]) -> None:
+        """Delete the items of these keys, and all that is there twice."""
+        quoted = [sql(key) for key in keys]
+        with told(self.uri, WROTE):
+            for first in range(0, len(quoted), ROWS):
+                self._newest().delete(f"key IN ({', '.join(quoted[first : first + ROWS])})")
+
+    def skip(self, problems: Sequence[Problem], shard: tuple[int, int]) -> None:
+        """Replace what a shard could not read; what was noted in another division is deleted."""
+        own, count = f"{shard[0]}/{shard[1]}", shard[1]
+        rows = [{"shard": own, "name": name, "reason": reason} for name, reason in problems]
+        schema = pa.schema(dict.fromkeys(("shard", "name", "reason"), pa.string()))
+        with told(self.uri, WROTE):
+            if (noted := self._newest(SKIPPED)) is not None:
+                noted.delete(f"shard = '{own}' OR NOT ends_with(shard, '/{count}')")
+            if rows:
+                self._created(SKIPPED, schema).add(pa.Table.from_pylist(rows, schema))
+
+    def tidy(self) -> None:
+        """Join small parts, delete old versions, and bring the index of a large table up to date,
+        each where it is worth it.
+        """
+        with told(self.uri, WROTE):
+            newest = self._newest()
+            if newest is None:
+                return
+            rows = newest.count_rows()
+            indexed = newest.list_indices()
+            if rows > LARGE and not indexed:
+                before = newest.version
+                newest.create_index("vector", config=index_config())
+                self._read_back(before)
+                return
+            stats = newest.index_stats(indexed[0].name) if indexed else None
+            outside = stats.num_unindexed_rows if stats else 0
+            parts = newest.stats()["fragment_stats"]["num_fragments"]
+            oldest = newest.list_versions()[0]["timestamp"]
+            if parts > PARTS or outside > OUTSIDE or datetime.now() - oldest > KEPT:
+                before = newest.version
+                newest.optimize(cleanup_older_than=KEPT)
+                self._read_back(before)
+
+    def copied(self, uri: str | Path | None, items: Tensor | None = None) -> Table:
+        """Write all rows, or some items, to a place, replacing what is there."""
+        copy = Table.new(uri, self.header, self.media_root)
+        names = self._rows.schema.names
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            if items is None:
+                for batch in self._search(names).to_batches(ROWS):
+                    yield batch.select(names)
+            else:
+                for part in items.split(ROWS):
+                    rows = self._taken(self._ids[part.numpy()], names).select(names)
+                    yield from rows.to_batches()
+
+        copied = copy._replaced(batches(), self._rows.schema)
+        copied.skip(self.skipped, (0, 1))
+        return copied
+
+    def mended(self, media_root: Path | None = None) -> Table:
+        """Write anew what is sound of the table, in its place; a reader sees the old rows or all
+        of the new ones.
+        """
+        copy = Table.new(self.uri, self.header, media_root or self.media_root)
+        copy._database = self._database
+        schema = schema_of(copy._made, self._width())
+
+        def sound(first: int, last: int) -> Iterator[pa.RecordBatch]:
+            try:
+                with told(self.uri):
+                    rows = self._rows.take_offsets([*range(first, last)]).to_arrow()
+                    rows = rows.select(schema.names)
+                    self._read(rows)
+                yield from rows.to_batches()
+            except (OSError, ValueError):
+                middle = (first + last) // 2
+                if middle > first:
+                    yield from sound(first, middle)
+                    yield from sound(middle, last)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for first in range(0, self.rows, ROWS):
+                yield from sound(first, min(first + ROWS, self.rows))
+
+        return copy._replaced(batches(), schema)
+
+    def _replaced(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Table:
+        """Make these rows the table, in one step. They wait in a file, since LanceDB takes them in
+        the thread in which it also reads.
+        """
+        schema = schema.with_metadata(metadata(self._made))
+        with told(self.uri, WROTE), TemporaryDirectory() as folder:
+            path = f"{folder}/rows"
+            with pa.ipc.new_stream(path, schema) as stream:
+                for batch in batches:
+                    stream.write_batch(batch.cast(schema))
+            mode = "overwrite" if self._replaces else "create"
+            before = self._newest().version if self._replaces else None
+            with pa.memory_map(path) as mapped, pa.ipc.open_stream(mapped) as rows:
+                self._database.create_table(TABLE, rows, mode=mode)
+            self._read_back(before)
+        return Table(self.uri, self._database)
+
+    def known(self) -> Iterator[tuple[MediaFile, int]]:
+        """Yield each record with the number of its row. Raises as `files`; in a folder all
+        embeddings are compared with their checksums, too.
+        """
+        names = [*RECORD, "record_sum", *(VECTORS if "://" not in self.uri else ())]
+        with told(self.uri):
+            for batch in self._search(names).to_batches(ROWS):
+                yield from zip(self._read(batch), ids_of(batch).tolist(), strict=True)
+
+    def _read(self, rows: pa.Table | pa.RecordBatch) -> list[MediaFile]:
+        """The records in some rows, of which all that is there was compared with its checksum."""
+        if "frames" in rows.column_names:
+            self._frames(rows)
+        return [self._file(row) for row in rows.select([*RECORD, "record_sum"]).to_pylist()]
+
+
+# ---- where they are
+
+
+def place(uri: str | Path | None) -> str:
+    """Return a folder as an absolute path, an address such as `s3://bucket/photos` as it is, and
+    that of the memory of this process for None.
+    """
+    if uri is None:
+        return MEMORY
+    return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
+
+
+def refuse_older(uri: str) -> None:
+    """Raise ValueError if a folder holds an index of an earlier version."""
+    if any(path for name in OLDER for path in Path(uri).glob(name)):
+        raise ValueError(f"{uri}: an index of an earlier version; delete it, then {AGAIN}")
+
+
+@contextmanager
+def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
+    """Lock a folder, which is created if needed, for one writer of each shard; others wait.
+
+    Raises ValueError if it is a file, holds an older index, or other things and no index; hidden
+    files do not count.
+    """
+    if "://" in uri:
+        yield
+        return
+    refuse_older(uri)
+    folder, advice = Path(uri), "give the index a folder of its own"
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file, expected a folder; {advice}")
+    folder.mkdir(parents=True, exist_ok=True)
+    if (others := sorted(folder.glob("[!.]*"))) and not (folder / f"{TABLE}.lance").is_dir():
+        found = f"holds no index but other things ({others[0].name!r}, …)"
+        raise ValueError(f"{folder}: {found}; {advice}")
+    lock = FileLock(folder / ".{}-{}.lock".format(*shard))
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        logger.info(f"{folder}: another process is writing this index; waiting until it ends")
+        held = lock.acquire()
+    with held:
+        yield
+
+
+def index_config() -> object:
+    """How LanceDB finds the nearest of many rows: by one bit a number (RaBitQ, Gao and Long 2024),
+    in the partitions whose centres are nearest.
+    """
+    kind = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
+    return kind(distance_type="cosine", target_partition_size=PARTITION)

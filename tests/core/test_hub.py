@@ -430,7 +430,7 @@ def packed(header, numbers):
 
 
 def mutated(name, content, random):
-    """(what was done, the file `name` after it). Other JSON: tests/test_checkpoints."""
+    """(what was done, the file `name` after it). Other JSON: tests/core/test_checkpoints."""
     header = 8 + int.from_bytes(content[:8], "little") if name == WEIGHTS else len(content)
     kind = random.choice(("flip", "flip in the header", "cut", "insert", "repeat", "zeros"))
     at = random.randrange(header if kind == "flip in the header" else len(content))

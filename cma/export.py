@@ -9,6 +9,7 @@ usual files of sentence-transformers. So no remote code is trusted when it is lo
 """
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -156,9 +157,9 @@ def _write(model: RetrievalModel, folder: Path) -> None:
     """Write the model, its processor, and how sentence-transformers calls them."""
     with model.turn():
         name = model.active
-        with model.acting(name, model.scale):
+        with model.using(name, model.scale):
             state = {key: value.clone() for key, value in _merged(model.clip).items()}
-        with model.acting(None):
+        with model.using(None):
             same = all(value.equal(state[key]) for key, value in model.clip.state_dict().items())
         if name and same:
             method, options = describe(model.get_adapter(name))
@@ -170,10 +171,14 @@ def _write(model: RetrievalModel, folder: Path) -> None:
             made = type(model.clip)(model.clip.config)
             made.load_state_dict(state)
     made.save_pretrained(folder)
-    model.processor.save_pretrained(folder)
+    processor = deepcopy(model.processor)
+    places = model.clip.config.text_config.max_position_embeddings
+    processor.tokenizer.model_max_length = min(places, processor.tokenizer.model_max_length)
+    processor.save_pretrained(folder)
     family = model.family
     features = {"text": "get_text_features", "image": "get_image_features"}
     pooled = None if isinstance(made, AdaptedModel) else "pooler_output"
+    reads_padding = {"padding": "max_length", "return_attention_mask": False}
     about = {
         "transformer_task": "feature-extraction",
         "modality_config": {
@@ -181,7 +186,7 @@ def _write(model: RetrievalModel, folder: Path) -> None:
         },
         "module_output_name": "sentence_embedding",
         "processor_kwargs": {"backend": "pil"},  # as `cma.load_backbone` prepares pictures
-        "processing_kwargs": {"text": {"padding": "max_length"}} if family.full else {},
+        "processing_kwargs": {"text": reads_padding} if family.full else {},
         "do_lower_case": family.lower,
     }
     (folder / SETTINGS).write_text(json.dumps(about, indent=2))

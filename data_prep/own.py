@@ -62,9 +62,9 @@ def read(
 
     `source` may be a parquet file or a shard. Without the file `captions`, they are read from
     parquet files with pictures, from shards, or from `metadata.csv` or `metadata.jsonl` (an
-    imagefolder), if these are there; `image_column` and `caption_column` name their columns. If there are pictures
-    and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
-    there are both and `kind` is None, and if captions are not as expected.
+    imagefolder), if these are there; `image_column` and `caption_column` name their columns. If
+    there are pictures and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if
+    there are no media, if there are both and `kind` is None, and if captions are not as expected.
     """
     named = (image_column, caption_column)
     tables, others = ([], []) if captions else _tables_in(source)

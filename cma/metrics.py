@@ -66,8 +66,8 @@ def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
     """Return the means over queries of nDCG@10 and of the average precision (mAP), in %.
 
     nDCG@10 is DCG / ideal DCG, where DCG = Σ relevance / log2(1 + rank) over the first ten
-    (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Of equal scores the least
-    relevant comes first, so ties count against the model.
+    (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Of equal scores
+    the least relevant comes first, so ties count against the model.
 
     Args:
         similarity: Scores [Q, C] of the candidates of each query.

@@ -4,7 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 from torch.overrides import TorchFunctionMode
@@ -57,7 +57,6 @@ def cases(draw):
     return similarity.round() if draw(st.booleans()) else similarity, owner
 
 
-@settings(max_examples=80, deadline=None)
 @given(cases(), st.sampled_from(["captions", "items"]))
 def test_ranks_and_metrics_equal_naive_ones(case, mode):
     similarity, owner = case
@@ -147,7 +146,6 @@ def naive_draws(of, owner, value, samples, seed):
     return [value([r for i in chosen for r, o in pairs if o == items[i]]) for chosen in drawn]
 
 
-@settings(max_examples=20, deadline=None)
 @given(cases(), st.integers(0, 99), st.sampled_from([1, 60, 2**21]))
 def test_bootstrap_equals_naive_one(case, seed, block):
     similarity, owner = case

@@ -1,5 +1,6 @@
 """The explorer as a page of its own, which one process serves to this computer alone.
 
+    python -m explorer --demo               # 200 pictures and 20 clips that come with the package
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
@@ -87,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("python -m explorer", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
+    add("--demo", action="store_true", help="show what comes with the package; needs nothing else")
     add("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
     add(
         "--adapter",
@@ -109,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, open nothing")
     settings = vars(parser.parse_args(arguments))
+    demo = settings.pop("demo")
+    if demo and (settings["media"] or settings["adapters"] or settings["backbone"]):
+        parser.error("--demo has media, adapters and a backbone of its own: give no others")
     log_to_stdout()
     port, browser = settings.pop("port"), not settings.pop("no_browser")
     try:
@@ -122,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        serve(explorer.open_galleries(**settings), port, browser)
+        galleries = explorer.demo_galleries() if demo else explorer.open_galleries(**settings)
+        serve(galleries, port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

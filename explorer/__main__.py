@@ -34,7 +34,7 @@ def private(name: str) -> Path:
 
 def kept_token() -> str:
     """Return the token of this user's pages, from a file that only this user can read; make it if
-    needed.
+    needed. Raises OSError that says what to do if it cannot be kept.
     """
     from jupyter_core.paths import secure_write
 
@@ -44,9 +44,15 @@ def kept_token() -> str:
         or not path.stat().st_size
         or (os.name == "posix" and path.stat().st_mode & 0o077)
     ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with secure_write(str(path)) as file:
-            file.write(secrets.token_hex(24))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with secure_write(str(path)) as file:
+                file.write(secrets.token_hex(24))
+        except OSError as error:
+            raise OSError(
+                f"{path}: {error.strerror or error}; the page's token is kept there, so make room, "
+                "or name a folder that can be written to by JUPYTER_RUNTIME_DIR"
+            ) from None
     return path.read_text("utf-8")
 
 
@@ -79,7 +85,8 @@ def show(address: str, port: int) -> None:
     path = private(f"cma-explorer-{port}.html")
     with secure_write(str(path)) as file:
         file.write(f'<meta http-equiv="refresh" content="0; url={address}">')
-    webbrowser.open(path.as_uri())
+    if webbrowser.open(path.as_uri()) is False:
+        print("no browser was found here: open the address in one on this computer", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,30 +26,6 @@ HERE = Path(__file__).parent / "demo_files"
 # name of a gallery → the offline benchmark, and how many items of its test split it has
 PARTS = {"pictures": ("mini-flickr30k", 200), "clips": ("mini-msrvtt", 20)}
 MOST = 3_000_000  # bytes of all files
-NOTICE = """The pictures and clips in this folder were composed by cross-modal-adapter from drawings of
-@lobehub/fluent-emoji-3d and @lobehub/fluent-emoji-anim-1 to -4 (MIT), which are copies of
-Microsoft's Fluent Emoji:
-
-    MIT License
-    Copyright (c) Microsoft Corporation.
-
-    Permission is hereby granted, free of charge, to any person obtaining a copy of this software
-    and associated documentation files (the "Software"), to deal in the Software without
-    restriction, including without limitation the rights to use, copy, modify, merge, publish,
-    distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the
-    Software is furnished to do so, subject to the following conditions:
-
-    The above copyright notice and this permission notice shall be included in all copies or
-    substantial portions of the Software.
-
-    THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING
-    BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
-    NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
-    DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-    OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
-
-The adapters and indexes are the project's own (MIT).
-"""
 logger = logging.getLogger(__name__)
 
 
@@ -103,7 +79,7 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
             gallery = Gallery(model, items, recipes.recipe(benchmark).config)
             for own in (None, name):
                 gallery.index(own).save(_index_of(part, own), media_root=".")
-        write_whole(made / "LICENSE", NOTICE)
+        shutil.copy(HERE / "LICENSE", made)  # the only file that is written by hand
         for lock in made.rglob(".*.lock"):
             lock.unlink()
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())

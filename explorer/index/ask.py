@@ -155,9 +155,10 @@ class MediaIndex:
         """Open an index for `model`, whose active adapter and scale must be those the index was
         built with.
 
-        `media_root` is the folder of the media, if it has moved since. `folder` may also be an address such as `s3://bucket/photos`. Up to 200,000 items, the
-        embeddings are read with the first query and held in memory. Raises FileNotFoundError if
-        there is no index; ValueError if it is damaged or of another version, backbone or adapter.
+        `media_root` is the folder of the media, if it has moved since. `folder` may also be an
+        address such as `s3://bucket/photos`. Up to 200,000 items, the embeddings are read with the
+        first query and held in memory. Raises FileNotFoundError if there is no index; ValueError if
+        it is damaged or of another version, backbone or adapter.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one

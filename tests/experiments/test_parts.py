@@ -34,17 +34,6 @@ def three() -> dict[str, MethodRow]:
     return {ZERO_SHOT: row(ZERO_SHOT, False), FULL: row(FULL, True), PAPER: row(PAPER, ours)}
 
 
-def test_each_text_is_in_one_part_by_describer_and_one_by_number():
-    found = parts.parts_of([1, 3, 7], ["list", "part"])
-    assert {name: kept.tolist() for name, kept in found.items()} == {
-        "describer list": [True, False] * 3,
-        "describer part": [False, True] * 3,
-        "1 thing": [True, True, False, False, False, False],
-        "3 things": [False, False, True, True, False, False],
-        "4 things or more": [False, False, False, False, True, True],
-    }
-
-
 def test_the_share_is_that_of_the_part():
     found = parts.measured(three(), PAPER, NUMBERS, list(HABITS))
     assert found["describer list"] == {"texts": ITEMS, "share": (100,) * 3, "points": (0, 0, 0)}

@@ -251,31 +251,6 @@ def test_another_world_does_not_replace_the_usual_one(line, folder, monkeypatch)
     assert asked == [Path(folder)]
 
 
-def test_the_seed_of_a_world_is_named_unless_it_is_the_usual_one(built, tmp_path, monkeypatch):
-    assert build.origin("mini-flickr30k")["seed"] is None
-    assert build.origin("mini-flickr30k", 7)["seed"] == 7
-    built_at = json.loads((built / "sources" / "mini-flickr30k-new" / build.ORIGIN).read_text())
-    assert built_at.pop("seed") is None  # as in worlds that were built before seeds were named
-    other = tmp_path / "sources" / "mini-flickr30k-new"
-    other.mkdir(parents=True)
-    (other / build.ORIGIN).write_text(json.dumps(built_at | {"seed": 7}))
-    wanted = []
-    monkeypatch.setattr(build, "draw_pictures", lambda lexicon, seed: {"mini-flickr30k": []})
-    monkeypatch.setattr(build, "draw_other_hand", lambda lexicon, train, seed: {})
-    monkeypatch.setattr(build, "draw_clips", lambda lexicon: {})
-    monkeypatch.setattr(build, "prepare", lambda *_, **__: None)
-
-    def write(name, *_):
-        wanted.append(name)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(build, "_write_source", write)
-    for seed, first in ((7, "mini-flickr30k"), (42, "mini-flickr30k")):
-        with pytest.raises(KeyboardInterrupt):
-            build.build_minis(tmp_path, 1, seed)
-        assert wanted[-1] == first
-
-
 def test_a_half_built_benchmark_is_built_again(built, monkeypatch, capsys):
     (built / "mini-flickr30k-new" / "dataset.json").unlink()
     monkeypatch.setattr(build, "draw_pictures", None)  # its source is there

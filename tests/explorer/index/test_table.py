@@ -237,30 +237,6 @@ def test_a_disk_that_takes_no_more_keeps_what_was_written_and_says_one_line(
     same(rebuild(), MediaIndex.build(model, pictures))
 
 
-@pytest.mark.parametrize("full_after", range(3))
-def test_what_was_written_before_the_disk_was_full_is_not_read_again(
-    model, pictures, rebuild, tmp_path, read, monkeypatch, full_after
-):
-    monkeypatch.setattr(embed, "BATCH_SECONDS", 0)
-    monkeypatch.setattr(embed, "FILES", 2)
-    add, calls = lancedb.table.LanceTable.add, []
-
-    def full(self, rows):
-        calls.append(rows)
-        if len(calls) > full_after:
-            raise RuntimeError("lance error: No space left on device (os error 28),\n here")
-        return add(self, rows)
-
-    with monkeypatch.context() as patch, one_line(OSError, "index: .*kept.*No space left") as said:
-        patch.setattr(lancedb.table.LanceTable, "add", full)
-        rebuild()
-    assert "start again" in str(said.value)
-    read.clear()
-    index = rebuild()
-    assert len(read) == 6 - full_after
-    same(index, MediaIndex.build(model, pictures))
-
-
 def test_a_reader_keeps_what_it_opened_while_others_write_and_tidy(
     model, pictures, rebuild, tmp_path, monkeypatch
 ):

@@ -10,6 +10,7 @@ endif
 PYTHON := $(PLACE)/bin/python
 READY := $(PLACE)/.cma-all
 TESTED := $(PLACE)/.cma-test
+BOOK := $(PLACE)/.cma-book
 
 .PHONY: run test fast nightly minis notebooks explore book browser pictures bench clean
 
@@ -37,7 +38,7 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(TESTED) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
+book: $(BOOK) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
 	$(PYTHON) docs/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none
@@ -56,10 +57,10 @@ BASE ?= python3
 .venv/bin/python:
 	$(BASE) -c "import sys; sys.version_info >= (3, 11) or sys.exit('found Python %d.%d, expected 3.11 or newer: add BASE=python3.12, or whichever you have' % sys.version_info[:2])"
 	$(BASE) -m venv .venv
-$(READY) $(TESTED): .venv/bin/python
+$(READY) $(TESTED) $(BOOK): .venv/bin/python
 endif
 
-$(PLACE)/.cma-%: pyproject.toml # what `make run` needs is the extra `all`, what `make test` needs is `test`
+$(PLACE)/.cma-%: pyproject.toml # the extra `all` is for `make run`, `book` for `make book`, `test` for `make test`
 	$(PYTHON) -m pip install --upgrade --quiet pip
 	$(PYTHON) -m pip install --quiet --editable ".[$*]"
 	$(PYTHON) -c "import cma"

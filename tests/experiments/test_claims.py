@@ -9,7 +9,7 @@ from experiments import claims, gains, published
 from experiments.claims import CLIPS, PICTURES
 from experiments.gains import FORWARD, LORA, WITHOUT
 from tests import ROOT
-from tests.experiments.test_gains import FULL, OURS, ZERO, findings, row
+from tests.experiments.toy_rows import FULL, OURS, ZERO, findings, row
 
 ROWS = [row(ZERO, 0.1, seeds=1), row(OURS, 0.3), row(FULL, 0.4), row(WITHOUT, 0.3), row(LORA, 0.35)]
 OTHERS = {"CoOp": 0.1, "VPT": 0.15, "AdaptFormer": 0.3, "Adapter-ATTN": 0.31}

@@ -11,7 +11,7 @@ from experiments import gains, parts, tables
 from experiments.__main__ import main
 from experiments.published import FULL, PAPER, ZERO_SHOT
 from experiments.rows import MethodRow
-from tests.experiments.test_report import record
+from tests.experiments.toy_rows import record
 from tests.toy_data import write_images
 
 ITEMS = 60

@@ -200,25 +200,6 @@ def test_the_first_seed_of_ours_is_kept_in_half_precision_and_tested_from_there(
         model.load_adapter(place, "other", strict=True)
 
 
-def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch, capsys):
-    protocol = {"budgets": {"toy": {"seeds_of": {METHOD: [42, 43, 44, 45]}}}}
-    (tmp_path / PROTOCOL).write_text(json.dumps(protocol))
-    MethodRow("toy", METHOD, {}, lr=3e-2).save(tmp_path / "rows")
-    MethodRow("toy", OURS, {}).save(tmp_path / "rows")  # has chosen none yet
-    MethodRow("other", "CoOp", {}, lr=1.0).save(tmp_path / "rows")
-    ran = []
-    monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study, names)))
-    words = ["study", str(folder), "--results", str(tmp_path / "again" / "methods")]
-    assert main([*words, "--rates-of", str(tmp_path / "rows")]) == 0
-    ((study, names),) = ran
-    assert names == ["zero-shot", METHOD] and study.given == {METHOD: 3e-2} and not study.keep
-    assert main([*words, "--rates-of", str(tmp_path / "rows"), "--methods", "VPT"]) == 1
-    assert "error: no 'VPT' here: expected some of zero-shot, proj" in capsys.readouterr().err
-    budget = study.budget_of(METHOD)
-    assert (budget.rates, budget.scan, budget.seeds) == ([3e-2], False, [42, 43, 44])
-    assert study.budget_of(OURS).scan
-
-
 def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen, tmp_path):
     study.folder = Path(shutil.copytree(study.folder, tmp_path / "data" / "toy"))
     write_images(tmp_path / "data" / "toy-new", {"test": 6})

@@ -20,7 +20,6 @@ from cma.methods import attach
 from cma.patching import encoder_layers, on_clip
 from explorer.attention import by_word, crop_box, explain, overlay
 from tests.conftest import EOS, SOS
-from tests.methods.conftest import move
 
 TEXT = "A red cat,  and two small Birds!"
 TOWERS = ("vision", "text")
@@ -96,19 +95,6 @@ def test_relevance_is_the_papers(model, frames, monkeypatch, kernel, adapter):
     words = by_word(TEXT, tokens["offset_mapping"][1:-1], row)
     torch.testing.assert_close(ours.word_weights, words / words.max(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(ours.cosines, forward(model, frames).detach())
-
-
-def test_a_clip_of_more_frames_than_a_cpu_embeds_at_once_is_explained(model, frames, monkeypatch):
-    whole = explain(model, TEXT, frames)
-    move(attach(model, "ST-Adapter", "st"))  # its frames see each other
-    alone = [explain(model, TEXT, [frame]).cosines for frame in frames]
-    together = explain(model, TEXT, frames)
-    assert not torch.allclose(together.cosines, torch.cat(alone))
-    monkeypatch.setattr("cma.model.CACHE", 1)
-    assert model.frames_at_once == 1
-    torch.testing.assert_close(explain(model, TEXT, frames).patches, together.patches)
-    model.set_adapter(None)
-    torch.testing.assert_close(explain(model, TEXT, frames).patches, whole.patches)
 
 
 def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):

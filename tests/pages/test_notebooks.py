@@ -40,7 +40,6 @@ run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 README = (ROOT / "README.md").read_text("utf-8")
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
-OURS, TWIN = "cross-modal adapter", "adapter without sharing"
 
 
 def code_of(stem: str) -> list:

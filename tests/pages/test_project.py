@@ -24,7 +24,7 @@ def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - apart
     assert f"{PROJECT['name']}[all,book]" in extras["test"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[test]"]}]
+    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[all]"]}]
 
 
 def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():

@@ -6,32 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from cma import AdapterConfig, RetrievalModel, TrainConfig
-from cma.training import Batch, prepare, train_step
+from cma import AdapterConfig, TrainConfig
+from cma.training import prepare, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
-from tests.conftest import EOS, SOS, build_clip
 from tests.methods.conftest import largest
+from tests.training.toy_runs import PAIRS, a_batch, build
 
-PAIRS = 7
 WITH_CHECKPOINTS = TrainConfig(checkpoint_activations=True)
-
-
-def build(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> RetrievalModel:
-    torch.manual_seed(0)
-    model = RetrievalModel(build_clip().to(dtype))
-    config = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3, dropout=dropout)
-    model.add_adapter("a", config)
-    model.adapters["a"].to(dtype)
-    return model.train()
-
-
-def a_batch(dtype: torch.dtype = torch.float64, pairs: int = PAIRS) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    ids = torch.randint(1, 400, (pairs, 6), generator=chance)
-    ids[:, 0], ids[:, -1] = SOS, EOS
-    frames = torch.randn(pairs, 3, 3, 32, 32, generator=chance, dtype=dtype)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])[torch.arange(pairs) % 2]
-    return Batch(ids, frames, mask, torch.arange(pairs) // 2)
 
 
 def gradients(model, batch, config) -> tuple[float, list[torch.Tensor]]:

@@ -2,7 +2,6 @@
 kill.
 """
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -39,16 +38,3 @@ def test_a_killed_run_goes_on_as_if_unbroken(tmp_path, monkeypatch):
     assert [entry["step"] for entry in log] == [2, 4]
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
-
-
-def test_other_settings_do_not_resume_a_checkpoint(tmp_path):
-    pixels, rows = corpus()
-    contrastive.pretrain(pixels, rows, CONFIG, tmp_path)
-    with pytest.raises(ValueError, match="other settings.*shape"):
-        other = replace(CONFIG, shape=replace(CONFIG.shape, projection=64))
-        contrastive.pretrain(pixels, rows, other, tmp_path)
-    contrastive.pretrain(pixels, rows, replace(CONFIG, steps=5), tmp_path)  # a longer run goes on
-    with pytest.raises(
-        ValueError, match=r"checkpoint\.pt: of 5 steps, more than 4; use another --runs"
-    ):
-        contrastive.pretrain(pixels, rows, replace(CONFIG, steps=4), tmp_path)

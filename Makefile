@@ -12,11 +12,16 @@ READY := $(PLACE)/.cma-all
 TESTED := $(PLACE)/.cma-test
 BOOK := $(PLACE)/.cma-book
 
-.PHONY: run test fast nightly minis notebooks explore book browser pictures bench clean
+.PHONY: run cost test fast nightly minis notebooks explore book browser pictures bench clean
 
-run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
+run: cost minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m experiments report
+
+cost:
+	@test -e $(READY) || echo "installs Python packages: 2.1 GB, and 4.5 GB more where pip's torch brings CUDA (README says how to avoid it)"
+	@test -d data/mini-msrvtt || echo "fetches 750 MB of open drawings into the cache and builds 210 MB in data/"
+	@echo "then runs every notebook: about 20 minutes on two cores"
 
 test: $(TESTED) ## lint, tests, notebooks at tiny size, the book, a browser; ends with the seconds of each stage
 	$(PYTHON) tests/stages.py
@@ -60,7 +65,7 @@ BASE ?= python3
 $(READY) $(TESTED) $(BOOK): .venv/bin/python
 endif
 
-$(PLACE)/.cma-%: pyproject.toml # the extra `all` is for `make run`, `book` for `make book`, `test` for `make test`
+$(PLACE)/.cma-%: pyproject.toml # `make run` needs the extra `all`, `make test` needs `test`, and `make book` needs `book`
 	$(PYTHON) -m pip install --upgrade --quiet pip
 	$(PYTHON) -m pip install --quiet --editable ".[$*]"
 	$(PYTHON) -c "import cma"

@@ -3,14 +3,14 @@ checkpoint.
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 import torch
 
 import cma
 from experiments.__main__ import main
-from experiments.pretraining import command, icons
+from experiments.pretraining import icons
 from tests.experiments.pretraining.conftest import CONFIG, corpus
 from tests.toy_data import write_images
 
@@ -39,42 +39,6 @@ def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, capsys):
     assert log["step"] == 2 and 0 <= log["R@1"] <= log["R@10"] <= 100
     second, _ = cma.load_backbone(tmp_path / "clip")
     assert any(not torch.equal(weight, first[name]) for name, weight in second.state_dict().items())
-
-
-def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, capsys):
-    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
-    start_from = ("--start", str(tmp_path / "start"))
-
-    def make(name: str, *words: str, mean: bool = False) -> dict[str, torch.Tensor]:
-        config = json.dumps(asdict(CONFIG) | {"steps": 2, "mean": mean})
-        folders = {"out": name, "runs": f"runs/{name}", "data": "data"}
-        places = [f"--{option}={tmp_path / place}" for option, place in folders.items()]
-        assert main(["pretrain", *places, "--config", config, *words]) == 0
-        return cma.load_backbone(tmp_path / name)[0].state_dict()
-
-    start = make("start")
-    end = make("end", *start_from)
-    capsys.readouterr()
-    mean = make("mean", *start_from, mean=True)
-    said = capsys.readouterr().out
-    assert f'mean with {tmp_path / "start"}: {{"R@1": ' in said
-    scaled = ("text_projection.weight", "visual_projection.weight")
-    for name in mean.keys() - set(scaled):
-        middle = (start[name] + end[name]) / 2  # all three are saved in half precision
-        torch.testing.assert_close(mean[name], middle, rtol=1e-3, atol=1e-4)
-
-
-def test_the_stages_follow_each_other_and_each_starts_from_the_one_before(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(command, "STAGES", (CONFIG, replace(CONFIG, mean=True)))
-    places = [f"--{name}={tmp_path / name / 'clip'}" for name in ("out", "runs", "data")]
-    assert main(["pretrain", *places]) == 0
-    made = [tmp_path / "out" / name for name in ("clip-1", "clip")]
-    said = capsys.readouterr().out
-    assert f"mean with {made[0]}" in said
-    first, last = (cma.load_backbone(one)[0].text_projection.weight for one in made)
-    assert not torch.equal(first, last)
 
 
 @pytest.mark.parametrize(

@@ -182,10 +182,3 @@ def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
 def on_further(of: Rows, further: str) -> Rows:
     """Return the rows of a dataset on one of its further test sets, of those tested there."""
     return {method: made for method, row in of.items() if (made := row.on(further))}
-
-
-def ways_of(of: Rows) -> dict[str, str]:
-    """Return {direction: its words}, such as `text-to-image`."""
-    row = next(iter(of.values()))
-    kind = next(iter(row.records.values()))["kind"]
-    return dict(zip(DIRECTIONS, (f"text-to-{kind}", f"{kind}-to-text"), strict=True))

@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -64,8 +63,8 @@ class Study:
 
     `choice`: the settings that choose a run's epoch. `options`: those of a method that differ from
     its table's. `given`: rates that are not chosen, by method. `keep`: the method whose first
-    reported seed is saved beside its row in half precision, and tested from there. `commits`:
-    whether git commits each record. `split`: what the reported seeds are tested on.
+    reported seed is saved beside its row in half precision, and tested from there.
+    `split`: what the reported seeds are tested on.
     """
 
     clip: CLIPModel
@@ -78,7 +77,6 @@ class Study:
     options: dict[str, dict] = field(default_factory=dict)
     given: dict[str, float] = field(default_factory=dict)
     keep: str = ""
-    commits: bool = False
     split: str = "test"
 
     def changed(self, kind: type[Study], **changes: object) -> Study:
@@ -124,7 +122,7 @@ class Study:
             return row
         if row.lr is None:
             row.lr = self.choose_rate(row, method)
-            self.save(row)
+            row.save(self.results)
         seeds = self.budget_of(row.method).seeds
         for seed in seeds:
             if str(seed) in {*row.records, *row.lost}:
@@ -137,16 +135,8 @@ class Study:
                     self.enter(row, model, seed, record)
             except NotFinite as error:
                 row.lost[str(seed)] = str(error)
-            self.save(row)
+            row.save(self.results)
         return row
-
-    def save(self, row: MethodRow) -> None:
-        """Save a row, and commit the folder of results if that is wanted."""
-        row.save(self.results)
-        if self.commits:
-            for words in (["add"], ["commit", "-qm", f"results: {row.name}"]):
-                # git may be busy for another study; the next save commits this one, too
-                subprocess.run(["git", *words, "."], check=False, cwd=self.results)
 
     def run_all(self, names: Sequence[str]) -> None:
         """Continue each method and print a line about it, also if it cannot be used on such a
@@ -220,7 +210,7 @@ class Study:
                 except NotFinite as error:
                     print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
                 row.rates.append(entry)
-                self.save(row)
+                row.save(self.results)
             if entry["mR"] is None:
                 return FAILED
             found.append(entry["mR"])
@@ -269,7 +259,7 @@ class Study:
         test = data.load(self.folder, "test")
         record = evaluate_and_record(model, test, replace(self.config, name=row.name))
         self.enter(row, model, 0, record)
-        self.save(row)
+        row.save(self.results)
 
     def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
         """Enter the record of a seed's run in a row, with its ranks."""
@@ -341,7 +331,6 @@ def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
         recipe(dataset.recipe).train_config().merge(own),
         budget_of(dataset.name, protocol_of(options.results)),
         options.results,
-        commits=options.commit,
     )
 
 

@@ -19,7 +19,6 @@ from .gains import (
     points_of,
     reached,
     share_of,
-    ways_of,
 )
 from .published import NOT_MEASURED, markdown
 from .rows import DIRECTIONS, read_rows, recall
@@ -125,7 +124,7 @@ def inflated(found: Findings) -> str:
 
 
 def repeated(found: Findings) -> str:
-    """Which verdicts of the first family repeat in the second world."""
+    """Which clear differences of the first family repeat in the second world."""
     tested = by_dataset(read_rows(found.results / SECOND / "methods"))
     first = found.planned.get("first", {})
     planned = {name: first[name] for name in tested if name in first}
@@ -133,14 +132,15 @@ def repeated(found: Findings) -> str:
     lines = []
     for (name, method, way), second in again.verdicts.items():
         before = found.verdict(name, method, way)
+        asked = before.word.startswith("clearly") and not second.blank
         same = "yes" if before.word == second.word else "no"
         lines.append(
             {
                 "ours minus": method,
-                "way": ways_of(tested[name])[way],
+                "way": WAYS[way],
                 "first world": before.said,
                 "second world": second.said,
-                "repeats": "–" if before.blank or second.blank else same,
+                "repeats": same if asked else "–",
             }
         )
     return markdown(lines)

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +22,16 @@ from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer, image_utils
 
 from cma import load_backbone
-from cma.files import checked_dataclass, parse_json, replacing
+from cma.files import replacing
 
 from .augmentation import augment, recolour
 from .crowds import Crowds
 from .small_clip import ClipShape, build_model, build_tokenizer
 
-SCHEDULE = ("steps", "decay", "norm", "mean")  # fields that may change when a run is continued
 
-
-@checked_dataclass
+@dataclass
 class PretrainConfig:
-    """The settings of a pre-training run. Raises ValueError that names a field that is not as
-    expected.
-    """
+    """The settings of a pre-training run."""
 
     steps: int = 6000
     batch_size: int = 256
@@ -49,12 +45,12 @@ class PretrainConfig:
     full_view: float = 0.07  # … except in this last share of the steps
     scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
     grounds: float = 0.0  # share of the scenes' captions that name the ground
-    things: int | None = None  # that the scenes of one batch share; None: all
-    # of the drawings
+    things: int | None = None  # that the scenes of one batch share; None: all of them
+    # shares of the single drawings
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))
     norm: float | None = 10.0  # mean norm of texts and of pictures at the end; None: as trained
     mean: bool = False  # keep the mean of the weights at the start and at the end
-    shape: ClipShape = ClipShape()
+    shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 42
 
 
@@ -192,7 +188,7 @@ def pretrain(
     `group` (a name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
     Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings
     continues. Every `evaluate_every` steps, what `evaluate` returns is added to the log. Raises
-    ValueError if settings outside `SCHEDULE` have changed.
+    ValueError if the settings have changed.
     """
     torch.manual_seed(config.seed)
     if start_from is None:
@@ -213,25 +209,16 @@ def pretrain(
     concepts = {name: list(rows.values()) for name, rows in groups.items()}
 
     start, log, seconds = 0, [], 0.0
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint, settings = folder / "checkpoint.pt", json.dumps(asdict(config))
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        there = parse_json(state["config"], PretrainConfig, str(checkpoint))
-        names = [one.name for one in fields(config) if one.name not in SCHEDULE]
-        changed = [name for name in names if getattr(there, name) != getattr(config, name)]
-        if changed:
-            raise ValueError(
-                f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those"
-            )
+        if state["config"] != settings:
+            raise ValueError(f"{checkpoint}: of a run with other settings; use another --runs")
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         start, log, seconds = state["step"], state["log"], state["seconds"]
-        if start > config.steps:
-            raise ValueError(
-                f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs"
-            )
     dropper = PatchDropper()
     hook = model.vision_model.embeddings.register_forward_hook(dropper)
     mean, std = torch.tensor([image_utils.OPENAI_CLIP_MEAN, image_utils.OPENAI_CLIP_STD])[
@@ -294,7 +281,7 @@ def pretrain(
                 "step": step + 1,
                 "log": log,
                 "seconds": seconds + saved - clock,
-                "config": json.dumps(asdict(config)),
+                "config": settings,
             }
             with replacing(checkpoint) as temporary:
                 torch.save(state, temporary)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -257,18 +256,6 @@ def test_methods_may_report_other_seeds():
     assert budget.of(OURS).seeds == [42, 43, 44, 45, 46] and budget.of("CoOp").seeds == [42, 43, 44]
     assert budget.of(OURS).seeds_of == {}
     assert (budget.rates[0], budget.rates[-1], len(budget.rates)) == (3e-5, 1, 10)
-
-
-def test_git_commits_each_record_if_wanted(study):
-    study.results.mkdir()
-    for words in ("init -q", "config user.name a", "config user.email a@b"):
-        subprocess.run(["git", *words.split()], check=True, cwd=study.results)
-    study.commits = True
-    study.run("zero-shot")
-    log = subprocess.check_output(["git", "log", "--format=%s"], cwd=study.results, text=True)
-    assert log == "results: toy-zero-shot\n"
-    (study.results / ".git" / "index.lock").touch()  # git is busy
-    study.run("projection")
 
 
 def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen, tmp_path):

@@ -147,7 +147,7 @@ def test_rows_are_read_on_further_test_sets():
     assert table[2].startswith(f"| mini-flickr30k-words | {OURS} | 75.0 [")
 
 
-@pytest.mark.parametrize(("full", "said"), [(0.41, "yes"), (0.3, " no")])
+@pytest.mark.parametrize(("full", "said"), [(0.41, " yes"), (0.3, "| no")])
 def test_a_second_world_says_which_clear_differences_repeat(tmp_path, full, said):
     for one in (ROWS[1], row(FULL, full), row("LoRA", 0.1)):  # LoRA was not clear before
         one.save(tmp_path / tables.SECOND / "methods")
@@ -155,7 +155,7 @@ def test_a_second_world_says_which_clear_differences_repeat(tmp_path, full, said
     header, _, *lines = tables.repeated(found).splitlines()
     assert header == "| ours minus | way | first world | second world | repeats |"
     ends = {line.split(" | ")[0].strip("| "): line[-6:] for line in lines}
-    assert ends == {FULL: f" {said} |", gains.WITHOUT: " | – |", "LoRA": " | – |"}
+    assert ends == {FULL: f"{said} |", gains.WITHOUT: " | – |", "LoRA": " | – |"}
     assert tables.repeated(findings(ROWS)) == published.NONE
 
 

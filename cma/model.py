@@ -56,7 +56,7 @@ class RetrievalModel(nn.Module):
             self.clip = clip.requires_grad_(False).eval()
         self.processor = processor
         self.adapters = nn.ModuleDict()
-        # what `set_adapter` has chosen, and above it the choice of each `acting` that is entered
+        # what `set_adapter` has chosen, and above it the choice of each `using` that is entered
         self._states: list[State] = [NOTHING]
         self.cut = 0
         self._warned = False
@@ -131,7 +131,7 @@ class RetrievalModel(nn.Module):
         given = vars(config) if isinstance(config, kind.Options) else {}
         chosen = kind.options_from(given | options)
         with self.turn():
-            with self.acting(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
+            with self.using(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
                 kind.shapes(self, chosen)
                 if seed is not None:
                     torch.manual_seed(seed)
@@ -157,7 +157,7 @@ class RetrievalModel(nn.Module):
     def remove_adapter(self, name: str) -> None:
         """Remove the adapter `name`. Raises ValueError if it is unknown.
 
-        If it acts, none acts afterwards, also after an `acting` around.
+        If it acts, none acts afterwards, also after a `using` around.
         """
         with self.turn():
             self.get_adapter(name)
@@ -191,7 +191,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def active(self) -> str | None:
-        """The name of the adapter that acts, or None. `acting` in another thread is not seen."""
+        """The name of the adapter that acts, or None. `using` in another thread is not seen."""
         return self._state[0]
 
     @property
@@ -212,9 +212,7 @@ class RetrievalModel(nn.Module):
         return on_clip(self.clip).turn.taken()
 
     @contextmanager
-    def acting(
-        self, name: str | None, scale: float = 1.0, training: bool = False
-    ) -> Iterator[None]:
+    def using(self, name: str | None, scale: float = 1.0, training: bool = False) -> Iterator[None]:
         """In this context the adapter `name` acts (or none), in eval mode without gradients.
 
         With `training` it has both, dropout and gradients. Other threads wait and see
@@ -315,7 +313,7 @@ class RetrievalModel(nn.Module):
         """
         folder = hub.fetch(source, FILES, revision)
         with self.turn():
-            with self.acting(None):
+            with self.using(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
                 said = (
@@ -334,7 +332,7 @@ class RetrievalModel(nn.Module):
 
     def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
-        with self.turn():  # within `acting`, another thread needs evaluation
+        with self.turn():  # within `using`, another thread needs evaluation
             self.training = mode
             self.adapters.train(mode)
         return self

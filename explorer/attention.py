@@ -73,7 +73,7 @@ def explain(
             f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer"
         )
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
-    with model.acting(model.active, model.scale), torch.enable_grad():
+    with model.using(model.active, model.scale), torch.enable_grad():
         with watched(model.clip, "text") as text_attention:
             sentence = model.encode_text(ids).float()
         with watched(model.clip, "vision") as vision_attention:

@@ -58,7 +58,7 @@ class Gallery:
         `set_adapter`.
         """
         key = _key(adapter, scale)
-        with self.model.acting(*key):
+        with self.model.using(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
                 self._indexes[key] = MediaIndex.build(
@@ -102,7 +102,7 @@ class Gallery:
     def _embedded(self, adapter: str | None, scale: float) -> int:
         """How many items of an index that is not open yet are on the disk."""
         kept = self._kept(adapter, scale)
-        with contextlib.suppress(OSError, ValueError), self.model.acting(adapter, scale):
+        with contextlib.suppress(OSError, ValueError), self.model.using(adapter, scale):
             return len(MediaIndex.load(kept, self.model)) if kept else 0
         return 0
 
@@ -239,7 +239,7 @@ def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
     refused = None
     for name in (None, *model.adapters):
         try:
-            with model.acting(name):
+            with model.using(name):
                 return MediaIndex.load(place, model)
         except FileNotFoundError:
             return None

@@ -98,7 +98,7 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
         asked = black_and_white(model)[:1]
         lengths = None
     free = lengths, (None, {1: middle}, {1: middle}, {2: middle}, None)
-    with model.acting(None):
+    with model.using(None):
         adapted = AdaptedTower(model, tower, adapter.config.activation)
         given = asked, torch.tensor(1.0), *tensors.values()
         try:

@@ -41,7 +41,7 @@ class LoRA(Method):
         super().__init__(model, options)
         clip = model.clip
         towers = (model.family.vision, model.family.text)
-        with model.acting(None):
+        with model.using(None):
             own = dict(clip.named_modules())
             targets = {at.other_names.get(t, t) for t in options.targets for at in towers}
             if wrong := [

@@ -63,7 +63,7 @@ class Tuning(Method):
             raise ValueError(
                 f"{self.NAME}: needs a float32 backbone, not {model.dtype}: updates vanish"
             )
-        with model.acting(None):
+        with model.using(None):
             for name, own in model.clip.named_parameters():
                 if self.trains(name):
                     copy = nn.Parameter(own.detach().clone())

@@ -83,7 +83,7 @@ def train(
     name = model.active  # another thread may choose another adapter from here on
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
-    with model.acting(name):
+    with model.using(name):
         record = RunRecord.describe(model, dataset, config, splits)
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
@@ -167,7 +167,7 @@ class Run:
         team = self.team
         if isinstance(config.micro_batch, int):
             self.pairs = min(config.micro_batch, self.pairs)
-        with self.model.acting(self.name):
+        with self.model.using(self.name):
             if config.micro_batch == "auto":
                 planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
@@ -271,12 +271,12 @@ class Run:
         numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
         seed = numbers.generate_state(1, np.uint64).item() >> 1
         if step == 0 and self.model.family.norm:
-            with self.model.acting(self.name):
+            with self.model.using(self.name):
                 self.team.say(norms(self.model, batch, self.config))
 
         def attempt(pairs: int) -> float:
             config = replace(self.config, micro_batch=pairs)
-            with self.model.acting(self.name, training=True), seeded(self.model.device, seed):
+            with self.model.using(self.name, training=True), seeded(self.model.device, seed):
                 return train_step(self.model, self.optimizer, batch, rate, config, self.team)[0]
 
         try:
@@ -301,7 +301,7 @@ class Run:
         """Return the metrics of the run's adapter on a split; the record has its embeddings."""
         model = self.model
         config = self.config
-        with model.acting(self.name):
+        with model.using(self.name):
             tokens = self.tokens[split.split]
             found = encode(model, split, config, self.pixels, self.team, tokens)
             self.record.encoded = found

@@ -94,7 +94,7 @@ def plan_of(
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    with model.acting(model.active, training=True), seeded(model.device, config.seed):
+    with model.using(model.active, training=True), seeded(model.device, config.seed):
         method = model.get_adapter(model.active)
         before = copy_parameters(method)
         optim.prepare(model, whole)

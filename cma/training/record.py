@@ -96,7 +96,7 @@ class RunRecord:
     ) -> RunRecord:
         """Make the record of a run before it begins; `splits`: its items, if it trains.
 
-        What the model has chosen must act already, as in `model.acting`.
+        What the model has chosen must act already, as in `model.using`.
         Raises ValueError if the active method cannot do this kind of data.
         """
         if model.device.type == "cuda":  # the peak is that of this run

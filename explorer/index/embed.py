@@ -160,7 +160,7 @@ class Building:
         embedded, unread = set(), set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
-        with self.model.acting(self.model.active, self.model.scale), bar, reading as read:
+        with self.model.using(self.model.active, self.model.scale), bar, reading as read:
             try:
                 for number, file, result in read:
                     bar.update(number + 1 - bar.n)

@@ -71,7 +71,7 @@ def identify(model: RetrievalModel) -> Digests:
     in bfloat16, but not in float16. The adapter's are not rounded; its method, options and scale
     count too.
     """
-    with model.acting(None):  # a method may have put its own tensors in the backbone's place
+    with model.using(None):  # a method may have put its own tensors in the backbone's place
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
         backbone = digest_of(weight.to(torch.bfloat16) for weight in weights)
     if model.active is None:
@@ -99,7 +99,7 @@ class ActingWeights:
         """Keep the weights, so that no new tensor gets the address of an old one, their versions,
         and which of them act: a method may put its own in the backbone's place.
         """
-        with model.acting(None):
+        with model.using(None):
             own = list(model.clip.parameters())
         self._weights = [*own, *_large(model)]
         self._seen = _versions(self._weights)

@@ -73,7 +73,7 @@ def test_a_cell_goes_first_and_the_task_begins_again(worker, model):
         seen.append("begun")
         for _ in range(10_000 if len(seen) == 1 else 3):
             started.set()
-            with model.acting("a"):
+            with model.using("a"):
                 model.encode_text(["a cat"])
         seen.append("done")
 

@@ -240,7 +240,7 @@ def test_queries_in_another_thread_change_nothing(train_set, config, make_model,
 
     def queries() -> None:
         while not ended.is_set():
-            with model.acting(None):
+            with model.using(None):
                 model.encode_text(["a red cat"])
             with model.turn():
                 model.set_adapter(None)

@@ -60,7 +60,7 @@ def test_one_graph_embeds_as_the_model_with_every_adapter_at_every_strength(mode
     for name in ("a", "b", "c"):
         tensors = adapter_tensors(model.adapters[name], tower)
         for strength in (0.0, 0.25, 1.0):
-            with model.acting(name, strength):
+            with model.using(name, strength):
                 expected = encode()
             assert strength == 0 or not torch.allclose(expected, plain, atol=1e-2)
             for question, one in zip(asked, expected, strict=True):

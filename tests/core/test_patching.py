@@ -26,7 +26,7 @@ def hook_count(clip) -> int:
 
 
 def test_adapters_hang_on_hooks_alone_and_leave_clip_bitwise_as_it_was(toy_clip, inputs):
-    """One hook a site: tests/test_families.py."""
+    """One hook a site: tests/core/test_families.py."""
     keys, attributes = list(toy_clip.state_dict()), {*vars(toy_clip)}
     before, modules = toy_clip(**inputs).logits_per_image, len(list(toy_clip.modules()))
 

@@ -74,7 +74,7 @@ def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, t
 
 
 def test_the_tests_that_it_names_are_there():
-    """The programs of all pages: tests/test_commands.py."""
+    """The programs of all pages: tests/pages/test_commands.py."""
     (line,) = re.findall(r"^pytest (.*)$", PAGE, re.MULTILINE)
     files = shlex.split(line, comments=True)
     assert files and all((ROOT / file).is_file() for file in files)

@@ -169,10 +169,10 @@ def test_an_adapter_acts_at_any_strength(model, ids):
             model.set_adapter("a", wrong)
 
 
-def test_acting_lasts_as_long_as_its_block(model):
+def test_using_lasts_as_long_as_its_block(model):
     model.set_adapter("b", 0.5)
     model.train()
-    with pytest.raises(KeyError), model.acting("a"):
+    with pytest.raises(KeyError), model.using("a"):
         assert (model.active, model.scale, model.training) == ("a", 1.0, False)
         assert not torch.is_grad_enabled()
         raise KeyError
@@ -309,7 +309,7 @@ def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model):
                     model.set_adapter(name)
                     assert model.active == name and same(embed(model), wanted[name])
             else:
-                with model.acting(name):
+                with model.using(name):
                     assert model.active == name and same(embed(model), wanted[name])
 
     interval = sys.getswitchinterval()
@@ -341,7 +341,7 @@ def test_what_acts_in_one_thread_is_not_seen_in_another_that_goes_next(model, id
     other = threading.Thread(target=ask)
     other.start()
     while other.is_alive():  # as a training does, which lets the turn go only between its steps
-        with model.acting(None):
+        with model.using(None):
             steps[0] += 1
             time.sleep(1e-3)
     assert len(waited) == 3 and max(waited) < 10
@@ -351,11 +351,11 @@ def test_what_acts_already_is_not_hung_again_and_what_goes_within_a_block_is_gon
     plain = model.encode_text(ids)
     model.set_adapter("a", 0.5)
     handles = on_clip(model.clip).handles
-    with model.acting("a", 0.5):
+    with model.using("a", 0.5):
         model.encode_text(ids)
         RetrievalModel.encode_text(model, ids)
     assert on_clip(model.clip).handles is handles
-    with model.acting("b"):
+    with model.using("b"):
         model.remove_adapter("a")
         assert model.active == "b"
     assert model.active is None and torch.equal(model.encode_text(ids), plain)

@@ -204,12 +204,12 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
-    said = (
+    message = (
         "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name "
         "and caption or captions; split is optional (default: the captions inside, or none: the "
         "items can only be searched)"
     )
-    parser.add_argument("--captions", type=Path, help=said)
+    parser.add_argument("--captions", type=Path, help=message)
     parser.add_argument(
         "--kind", choices=READINGS, help="which to use if pictures and clips are there"
     )

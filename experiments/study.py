@@ -40,7 +40,7 @@ from data_prep.mini.build import ORIGIN
 
 from .kept import save_half
 from .options import LONG
-from .probes import twin_hits
+from .probes import contrast_hits
 from .published import PAPER
 from .rows import Budget, MethodRow, neighbours, rates_of
 from .world import kept_in, protocol_of
@@ -104,8 +104,8 @@ class Study:
         """Return the row of a method, from its file if any. Raises as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
         budget = self.budget_of(name)
-        said = asdict(budget) | {"precision": self.config.precision}
-        row = MethodRow(self.training.name, name, said, world=world_of(self.folder))
+        settings = asdict(budget) | {"precision": self.config.precision}
+        row = MethodRow(self.training.name, name, settings, world=world_of(self.folder))
         digests = {training.digest(self.items(seed)) for seed in budget.seeds}
         return row.kept(self.results, self.clip, digests)
 
@@ -281,9 +281,9 @@ class Study:
         for kind in FURTHER if self.split == "test" else ():
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
-                told = twin_hits if kind == "twins" else query_ranks
+                measure = contrast_hits if kind == "twins" else query_ranks
                 test = data.load(place, "test")
-                row.further[seed][place.name] = told(encode(model, test, config), test, config)
+                row.further[seed][place.name] = measure(encode(model, test, config), test, config)
 
 
 def world_of(folder: Path) -> str:

@@ -44,7 +44,7 @@ def differences(found: Findings) -> str:
 
 
 def further(found: Findings) -> str:
-    """R@1 of all methods on each further test set but the twins."""
+    """R@1 of all methods on each further test set but the contrast pairs."""
     lines = []
     for of in found.tested.values():
         for name in ALONE:
@@ -79,11 +79,11 @@ def curves(found: Findings) -> str:
 
 
 def shared_out(found: Findings) -> str:
-    """The parts of the gain by describer and by number of things, from parts.json."""
+    """The parts of the gain by caption style and by number of things, from parts.json."""
     lines = []
     for dataset, methods in kept_in(found.results, parts.FILE).get("parts", {}).items():
         for part in methods[OURS]:
-            line = {"test set": dataset, "part": part}
+            line = {"test set": dataset, "part": part.replace("describer", "style")}
             for method, of in methods.items():
                 values = of[part]
                 line[method] = f"{share_of(values['share'])}, {points_of(values['points'])} points"
@@ -117,9 +117,9 @@ def inflated(found: Findings) -> str:
             lines.append(line)
         for epochs in inflation.EPOCHS if of["epochs"] else ():
             if not of["epochs"].get(str(epochs)):
-                said = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
+                cells = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
                 keys = [*lines[-1]][2:]
-                lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, said, strict=True)))
+                lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, cells, strict=True)))
     return markdown(lines)
 
 
@@ -138,8 +138,8 @@ def repeated(found: Findings) -> str:
             {
                 "ours minus": method,
                 "way": WAYS[way],
-                "first world": before.said,
-                "second world": second.said,
+                "first world": before.text,
+                "second world": second.text,
                 "repeats": same if asked else "–",
             }
         )

@@ -221,8 +221,8 @@ def split_of(place: Path) -> str | None:
 
     `place` is its path below the source. None if none does.
     """
-    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
-    return next(filter(None, said), None)
+    splits = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
+    return next(filter(None, splits), None)
 
 
 def of_set(path: Path, name: str) -> bool:

@@ -163,8 +163,8 @@ def _splits(
                 absent[split] = LIST.format(split)
         chosen += [(id, split) for id in ids]
     if own:
-        told = f"the files of captions say the split (clips in {', '.join(own.values())})"
-        notes.append(f"no {' and no '.join(own)} with these ids: {told}")
+        message = f"the files of captions say the split (clips in {', '.join(own.values())})"
+        notes.append(f"no {' and no '.join(own)} with these ids: {message}")
     used = {id for id, _ in chosen}
     unused = (id for id in clips if id not in used)
     notes += left_out(absent, " with these ids")

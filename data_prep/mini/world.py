@@ -105,9 +105,9 @@ def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
     rows = []
     for number, clip in enumerate(clips):
         if clip.split == "test":
-            said = {"whole": clip.whole, "moments": clip.moments or clip.whole}
-            which = kind if kind in said else list(said)[lot(f"{kind} {clip.id}") < 0.5]
-            caption = random.Random(f"{SEED} {which} {clip.id}").choice(said[which])
+            captions = {"whole": clip.whole, "moments": clip.moments or clip.whole}
+            which = kind if kind in captions else list(captions)[lot(f"{kind} {clip.id}") < 0.5]
+            caption = random.Random(f"{SEED} {which} {clip.id}").choice(captions[which])
             rows.append([f"ret{len(rows)}", f"msr{number}", f"video{number}", caption])
     _write_csv(
         folder / "MSRVTT_JSFUSION_test.csv", ["key", "vid_key", "video_id", "sentence"], rows

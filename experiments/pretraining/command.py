@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
     for number, config in enumerate(STAGES, start=1):
         crowds = None
         if config.scenes:
-            crowds = Crowds(pixels, drawings, read_things(), config.grounds, config.things)
+            crowds = Crowds(pixels, drawings, read_things(), config.backgrounds, config.things)
         place, out = options.runs / "training", options.out
         if number < len(STAGES):
             place, out = (path.with_name(f"{path.name}-{number}") for path in (place, out))

@@ -44,7 +44,7 @@ class PretrainConfig:
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
     scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
-    grounds: float = 0.0  # share of the scenes' captions that name the ground
+    backgrounds: float = 0.0  # share of the scenes' captions that name the background
     things: int | None = None  # that the scenes of one batch share; None: all of them
     # shares of the single drawings
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))
@@ -55,11 +55,11 @@ class PretrainConfig:
 
 
 NAMED = PretrainConfig(
-    scenes=0.75, grounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
+    scenes=0.75, backgrounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
 )
 # the trainings of the bundled weights; each goes on from the end of the one before
 STAGES = (
-    PretrainConfig(norm=None),  # no caption names a ground
+    PretrainConfig(norm=None),  # no caption names a background
     replace(NAMED, steps=560, decay=0.26),
     replace(NAMED, steps=500, decay=0.36, mean=True),
 )
@@ -243,9 +243,9 @@ def pretrain(
         pictures = augment(rgba, size, generator)
         right = same_drawings([drawing.concept for drawing in batch], captions)
         if crowd:
-            shown, said, true = crowds.batch(crowd, size, int(random.integers(2**62)))
+            shown, scene_captions, true = crowds.batch(crowd, size, int(random.integers(2**62)))
             pictures, right = torch.cat([pictures, shown]), torch.block_diag(right, true).bool()
-            captions += said
+            captions += scene_captions
         views = (pictures - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
         dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0

@@ -110,10 +110,10 @@ def test_a_verdict_needs_a_small_p_of_all_comparisons_that_its_family_plans():
         found.verdict("mini-flickr30k", method, DIRECTIONS[0])
         for method in (gains.WITHOUT, FULL, "LoRA")
     )
-    assert blank.word == blank.said == published.NOT_MEASURED
+    assert blank.word == blank.text == published.NOT_MEASURED
     raw = gains.difference(ROWS[1], ROWS[2], DIRECTIONS[0])
     assert full.p == pytest.approx(6 * raw[3]) and full.word == "clearly worse"
-    assert lora.said == f"{gains.points_of(lora)}, not clearly different"
+    assert lora.text == f"{gains.points_of(lora)}, not clearly different"
     alone = findings(ROWS, planned={}).verdicts  # a dataset that nobody planned
     others = [ROWS[0], *ROWS[2:]]
     raw = [gains.difference(ROWS[1], one, way)[3] for one in others for way in DIRECTIONS]

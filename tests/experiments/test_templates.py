@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_prep.mini.describers import describe
+from data_prep.mini.caption_styles import describe
 from data_prep.mini.other_hand import BEHIND, describe_otherwise
-from data_prep.mini.scenes import GROUNDS, draw_scene
+from data_prep.mini.scenes import BACKGROUNDS, draw_scene
 from data_prep.mini.things import NUMBERS, read_things
-from experiments.pretraining.crowds import COLOUR_FORMS, GROUND_NAMES, Crowds
+from experiments.pretraining.crowds import BACKGROUND_NAMES, COLOUR_FORMS, Crowds
 
 LEXICON = read_things()
 KNOWN = [thing for thing in LEXICON.values() if not thing.is_new]
 CAPTIONS = 10_000
-COLOURS = {ground.colour for ground in GROUNDS.values()}
+COLOURS = {background.colour for background in BACKGROUNDS.values()}
 
 
 def masks() -> dict[str, str]:
@@ -27,13 +27,13 @@ def masks() -> dict[str, str]:
     names = list(chain.from_iterable(thing.names for thing in LEXICON.values()))
     of = {" ".join([*name.article.split()[1:], name.singular]) for name in names}
     said = {name.lower() for name in of.union(*(name[1:] for name in names))}
-    grounds = {*chain.from_iterable(GROUND_NAMES.values()), *COLOURS}
-    grounds |= {*chain.from_iterable(BEHIND.values())}
-    for ground in GROUNDS.values():
-        grounds |= {ground.word, *ground.phrases}
+    backgrounds = {*chain.from_iterable(BACKGROUND_NAMES.values()), *COLOURS}
+    backgrounds |= {*chain.from_iterable(BEHIND.values())}
+    for background in BACKGROUNDS.values():
+        backgrounds |= {background.word, *background.phrases}
     for colour in COLOURS:
-        grounds |= {form.format(colour) for form in COLOUR_FORMS}
-    return dict.fromkeys(grounds | said, "X") | dict.fromkeys(NUMBERS.values(), "N")
+        backgrounds |= {form.format(colour) for form in COLOUR_FORMS}
+    return dict.fromkeys(backgrounds | said, "X") | dict.fromkeys(NUMBERS.values(), "N")
 
 
 MASKS = masks()
@@ -55,7 +55,7 @@ def masked(caption: str) -> str:
 
 
 def forms(seed: str, draw: Callable, describe: Callable) -> set[str]:
-    """The masked captions that describers say about scenes."""
+    """The masked captions that are made of scenes."""
     chance, found = random.Random(seed), []
     while len(found) < CAPTIONS:
         found += describe(draw(chance, KNOWN, "test"), LEXICON, chance)
@@ -78,17 +78,17 @@ def test_masking_leaves_the_form_of_a_sentence():
     assert masked("An owl is behind") == "a X is behind"
 
 
-def test_the_other_describers_use_no_form_of_the_first(first, other):
+def test_the_other_styles_use_no_form_of_the_first(first, other):
     assert len(first) > 100 and len(other) > 50
     assert first.isdisjoint(other)
 
 
-def test_no_pretraining_caption_that_names_a_ground_has_a_form_of_a_describer(first, other):
+def test_no_pretraining_caption_that_names_a_background_has_a_form_of_a_style(first, other):
     drawings = [SimpleNamespace(concept=code, group="emoji") for code in LEXICON]
-    crowds = Crowds(None, drawings, LEXICON, grounds=0.5)
+    crowds = Crowds(None, drawings, LEXICON, backgrounds=0.5)
     chance, found = random.Random("crowds"), []
     while len(found) < CAPTIONS:
         caption = crowds.caption(draw_scene(chance, KNOWN, "train"), chance)
-        if caption.grounds != frozenset(GROUNDS):
+        if caption.grounds != frozenset(BACKGROUNDS):
             found.append(masked(caption.text))
     assert not {*found} & (first | other)

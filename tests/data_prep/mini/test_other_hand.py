@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.mini.describers import ceiling
+from data_prep.mini.caption_styles import ceiling
 from data_prep.mini.other_hand import (
     BEHIND,
-    OTHER_HABITS,
+    OTHER_CAPTION_STYLES,
     SHADE,
     LooseScene,
     describe_otherwise,
@@ -23,7 +23,7 @@ from data_prep.mini.other_hand import (
     place_loosely,
 )
 from data_prep.mini.pictures import draw_pictures
-from data_prep.mini.scenes import ACROSS, GROUNDS, Group, Scene, picture_of
+from data_prep.mini.scenes import ACROSS, BACKGROUNDS, Group, Scene, picture_of
 from data_prep.mini.things import pair_split, read_things
 
 LEXICON = read_things()
@@ -85,7 +85,7 @@ def test_each_style_says_what_it_is_for():
     for number in range(400):
         captions = describe_otherwise(scene, LEXICON, random.Random(number))
         said.update(caption.text for caption in captions)
-    assert len(captions) == len(OTHER_HABITS)
+    assert len(captions) == len(OTHER_CAPTION_STYLES)
     for text in (
         "I put a fox and two eggs in front of sand dunes",
         "Who left a fox and two eggs near a sandy shore?",
@@ -94,7 +94,7 @@ def test_each_style_says_what_it_is_for():
         "Mostly hot yellow sand, but also a fox.",
     ):
         assert said[text], text
-    assert {*BEHIND} == {*GROUNDS}
+    assert {*BEHIND} == {*BACKGROUNDS}
 
 
 def test_things_stand_freely_but_as_the_record_says(drawn):
@@ -122,10 +122,10 @@ def test_a_picture_is_its_record():
     assert pixels.tolist() != np.asarray(plain).tolist()
 
 
-@pytest.mark.parametrize("name", GROUNDS)
+@pytest.mark.parametrize("name", BACKGROUNDS)
 def test_a_ground_has_two_shades_and_stays_near_its_colour(name):
-    ground = GROUNDS[name]
+    background = BACKGROUNDS[name]
     pixels = np.asarray(paint_loosely(name, 3, 96)).reshape(-1, 3).astype(int)
     assert len(np.unique(pixels, axis=0)) > 10
-    if ground.horizon == 1:
-        assert np.abs(pixels - ground.above).max() <= SHADE + 13
+    if background.horizon == 1:
+        assert np.abs(pixels - background.above).max() <= SHADE + 13

@@ -9,24 +9,24 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data_prep.mini.describers import Caption
-from data_prep.mini.scenes import GROUNDS, Scene, draw_scene
+from data_prep.mini.caption_styles import Caption
+from data_prep.mini.scenes import BACKGROUNDS, Scene, draw_scene
 from data_prep.mini.things import Name, Thing, pair_split
 from experiments.pretraining import contrastive
 from experiments.pretraining.crowds import Crowds, truths
 from tests.experiments.pretraining.conftest import CONFIG, corpus
 
 
-def crowds_of(grounds: float, at_once: int | None = None) -> Crowds:
+def crowds_of(backgrounds: float, at_once: int | None = None) -> Crowds:
     pixels, drawings = corpus()
     names = {one.concept: (Name("a", one.concept, f"{one.concept}s"),) for one in drawings}
     things = {code: Thing(code, own, "object") for code, own in names.items()}
-    return Crowds(pixels, drawings, things, grounds, at_once)
+    return Crowds(pixels, drawings, things, backgrounds, at_once)
 
 
 @pytest.fixture(scope="module")
 def crowds():
-    return crowds_of(grounds=0.0)
+    return crowds_of(backgrounds=0.0)
 
 
 def drawn(crowds: Crowds, count: int, seed: int) -> list[tuple[Scene, Caption]]:
@@ -53,7 +53,7 @@ def test_scenes_show_pairs_that_train_and_captions_name_what_they_show(crowds):
 
 
 def test_a_caption_is_right_for_every_scene_of_which_it_is_true(crowds):
-    pairs = drawn(crowds_of(grounds=0.5), 80, seed=1)
+    pairs = drawn(crowds_of(backgrounds=0.5), 80, seed=1)
     scenes = [scene for scene, _ in pairs]
     captions = [caption for _, caption in pairs]
     right = truths(captions, scenes)
@@ -66,7 +66,7 @@ def test_the_scenes_of_a_batch_may_share_few_things(crowds):
         captions = " ".join(crowds.batch(60, 16, seed=2)[1]).lower()
         return {thing.code for thing in crowds.things if thing.code in captions}
 
-    assert len(named(crowds_of(grounds=0.0, at_once=8))) <= 8 < len(named(crowds))
+    assert len(named(crowds_of(backgrounds=0.0, at_once=8))) <= 8 < len(named(crowds))
 
 
 FORBIDDEN = {"left", "right", "above", "below", "top", "bottom", "behind", "there", "see", "shows"}
@@ -82,19 +82,21 @@ def words_of(captions: list[str]) -> set[str]:
     }
 
 
-def test_captions_say_no_place_and_no_size_and_the_ground_only_if_asked(crowds):
-    grounds = {word for name in GROUNDS for word in (name, GROUNDS[name].colour)} | {"background"}
-    grounds -= IN_NAMES
+def test_captions_say_no_place_and_no_size_and_the_background_only_if_asked(crowds):
+    backgrounds = {word for name in BACKGROUNDS for word in (name, BACKGROUNDS[name].colour)} | {
+        "background"
+    }
+    backgrounds -= IN_NAMES
     silent = words_of([caption.text for _, caption in drawn(crowds, 300, seed=5)])
-    assert FORBIDDEN.isdisjoint(silent) and grounds.isdisjoint(silent)
+    assert FORBIDDEN.isdisjoint(silent) and backgrounds.isdisjoint(silent)
     assert {"a", "and", "two", "three"} <= silent
-    telling = words_of([one.text for _, one in drawn(crowds_of(grounds=1.0), 300, seed=5)])
-    assert FORBIDDEN.isdisjoint(telling) and grounds <= telling | {"sand"}
+    telling = words_of([one.text for _, one in drawn(crowds_of(backgrounds=1.0), 300, seed=5)])
+    assert FORBIDDEN.isdisjoint(telling) and backgrounds <= telling | {"sand"}
 
 
 def test_a_named_ground_is_what_the_caption_claims():
-    for scene, caption in drawn(crowds_of(grounds=1.0), 200, seed=6):
-        assert scene.ground in caption.grounds and len(caption.grounds) < len(GROUNDS)
+    for scene, caption in drawn(crowds_of(backgrounds=1.0), 200, seed=6):
+        assert scene.ground in caption.grounds and len(caption.grounds) < len(BACKGROUNDS)
 
 
 def test_a_batch_may_hold_scenes(crowds, tmp_path):

@@ -304,7 +304,7 @@ def layout_of(path: Path, image: str | None = None, caption: str | None = None) 
     """
     columns = columns_of(path)
     pictures = [name for name, holds in columns.items() if holds]
-    image = image or next((name for name in IMAGES if name in pictures), *pictures[:1] or [None])
+    image = image or next((name for name in (*IMAGES, *pictures) if name in pictures), None)
     caption = caption or next((name for name in CAPTIONS if name in columns), None)
     found = ", ".join(columns)
     if image not in pictures:

@@ -216,8 +216,8 @@ def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
     scale = short_side / min(frame.size)
     if scale >= 1:
         return frame
-    size = tuple(max(short_side, round(side * scale)) for side in frame.size)
-    return frame.resize(size, Image.Resampling.BICUBIC)
+    width, height = (max(short_side, round(side * scale)) for side in frame.size)
+    return frame.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def rate(text: str) -> float | None:

@@ -40,10 +40,10 @@ def read(downloads: Downloads) -> Annotations:
     """
     clean = CaptionCleaner()
     entries = []
-    files = []
-    notes = []
+    files: list[Path] = []
+    notes: list[str] = []
     absent = {}
-    joined = []
+    joined: list[str] = []
     expected = dict(PUBLISHED)
     for split in SPLITS:
         found = _pair(downloads, split)
@@ -96,7 +96,7 @@ def _pair(downloads: Downloads, split: str) -> SplitRows | None:
     """
     data = downloads.known((DATA.format(split),), _read_descriptions)
     listed = downloads.id_list((LIST.format(split),), data[1].keys()) if data else None
-    if listed is None:
+    if data is None or listed is None:
         return None
     path, descriptions = data
     name = listed.path.name

@@ -88,8 +88,8 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
             f"{repository.id} at {about.sha}: has none of {', '.join(repository.files)}; choose "
             "another by --hub USER/NAME or --revision"
         )
-    card = about.card_data or {}
-    licence = card.get("license") or "not said; see its page"
+    card = about.card_data
+    licence = (card.get("license") if card else None) or "not said; see its page"
     total = sum(sizes.values())
     print(f"{repository.id} at {about.sha}: {len(sizes):,} files, {total / 1e6:,.1f} MB")
     print(f"  licence: {licence}")

@@ -62,8 +62,8 @@ def read(downloads: Downloads) -> Annotations:
     clean = CaptionCleaner()
     entries = [_entry(id, split, clips.get(id), clean) for id, split in splits]
     if not entries:
-        names = ", ".join(path.name for path in by_file)
-        lacks = f"found no list such as {LIST.format('test')}, and nothing in {names} names a split"
+        held = ", ".join(path.name for path in by_file)
+        lacks = f"found no list such as {LIST.format('test')}, and nothing in {held} names a split"
         raise BadInput(f"{downloads.folder}: {lacks}; {PAGE} has the lists")
     names = downloads.names_of([*by_file, *(found.path for found in lists.values())])
     notes += more + clean.notes()

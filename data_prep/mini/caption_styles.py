@@ -104,9 +104,8 @@ class CaptionWriter:
         start = self.chance.choice(
             (f"There {verb} ", "A picture of ", "Here you can see ", "This shows ")
         )
-        things, sizes = tuple((group.code, self._number(group)) for group in groups), ()
-        if sized:
-            sizes = tuple((group.code, group.size) for group in groups if group.size)
+        things = tuple((group.code, self._number(group)) for group in groups)
+        sizes = tuple((group.code, group.size) for group in groups if sized and group.size)
         return Caption(
             f"{start}{what} {self.background()}.",
             things,
@@ -123,11 +122,16 @@ class CaptionWriter:
             cell = self.scene.cell
             what = capital(self.some(groups[0], sized=True))
             text = f"{what} {verb} {self.chance.choice(PLACES[cell])}"
-            sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
-            things = ((groups[0].code, self._number(groups[0])),)
-            cells = ((groups[0].code, cell),)
+            alone = groups[0]
+            sizes = tuple((group.code, group.size) for group in groups if group.size)
+            cells = ((alone.code, cell),)
             return Caption(
-                f"{text}{end}.", things, frozenset([self.scene.ground]), (), cells, sizes
+                f"{text}{end}.",
+                ((alone.code, self._number(alone)),),
+                frozenset([self.scene.ground]),
+                (),
+                cells,
+                sizes,
             )
         first = self.chance.randrange(len(groups) - 1)
         one, other = groups[first], groups[first + 1]

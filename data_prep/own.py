@@ -150,7 +150,7 @@ def _inner(source: Path, ending: str) -> Iterator[Path]:
 
 
 def _tables_in(source: Path) -> tuple[list[Path], list[str]]:
-    """Return the parquet files with a column of pictures, and a note on the others, if any."""
+    """Return the parquet files that have a column of pictures, and a note on any others."""
     found = list(_inner(source, PARQUET))
     try:
         tables = [path for path in found if any(columns_of(path).values())]

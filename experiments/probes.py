@@ -1,5 +1,4 @@
-"""Probes of what a model has learnt: relations or a bag of words, and its recall for each caption
-style.
+"""Probes of what a model has learnt: relations or a bag of words, and recall by caption style.
 
 Contrast pairs are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models
 for Visio-Linguistic Compositionality". Captions with their words shuffled are a control after

@@ -123,7 +123,7 @@ class MethodRow:
         return replace(there, backbone=known_by(identity(clip)), world=self.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:
-        """Why the row is not of this backbone, in words; empty if it is."""
+        """Return why the row is of another backbone, in words; empty if it is of this one."""
         here = known_by(identity(clip))
         there = {known_by(run["backbone"]) for run in self.records.values()} | {self.backbone}
         others = there - {None, here}
@@ -136,7 +136,7 @@ class MethodRow:
             raise ValueError(f"{self.name}: {other}")
 
     def marks(self) -> list[str]:
-        """Why the row gets no verdict, in words; empty if it gets one.
+        """Return why the row gets no verdict, in words; empty if it gets one.
 
         Its rate is the lowest or the highest of those that were trained at full length, a seed is
         not trained yet, or a seed is lost: it could not be trained, or its mR on validation is
@@ -160,7 +160,7 @@ class MethodRow:
 
     @property
     def at_edge(self) -> bool:
-        """Whether its rate is the lowest or the highest of those that were tried at full length."""
+        """Whether its rate is the lowest or highest that was trained at full length."""
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
         tried = sorted({one["lr"] for one in full})
         return bool(tried) and self.lr in (tried[0], tried[-1])
@@ -201,7 +201,7 @@ class MethodRow:
 
 
 def neighbours(rate: float) -> list[float]:
-    """Return a rate between the next ones of `GRID` below and above."""
+    """Return a rate with its neighbours on `GRID`: the next lower, itself, the next higher."""
     return [max(one for one in GRID if one < rate), rate, min(one for one in GRID if one > rate)]
 
 

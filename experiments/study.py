@@ -80,7 +80,7 @@ class Study:
     split: str = "test"
 
     def changed(self, kind: type[Study], **changes: object) -> Study:
-        """Return a study of another kind, which has the fields of this one but for the changes."""
+        """Return a study of another kind with the fields of this one, except for the changes."""
         own = {one.name: getattr(self, one.name) for one in fields(Study)}
         return kind(**own | changes)
 
@@ -139,7 +139,7 @@ class Study:
         return row
 
     def run_all(self, names: Sequence[str]) -> None:
-        """Continue each method and print a line about it, also if it cannot be used on such a
+        """Continue each method and print a line about it; also about one that cannot use this
         dataset.
         """
         items = self.training
@@ -162,8 +162,7 @@ class Study:
         print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}{marks}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
-        """Return the rate with the best mean of mR on validation; of equally good ones, the
-        smallest.
+        """Return the rate with the best mean mR on validation; the smallest if several are equal.
 
         What is in `row.rates` is not trained again. Raises ValueError if training fails at every
         rate.
@@ -182,7 +181,7 @@ class Study:
         return best
 
     def _best(self, row: MethodRow, method: AnyMethod, rates: list[float], epochs: int) -> float:
-        """Return the rate with the best score; of equally good ones, the smallest."""
+        """Return the rate with the best score; the smallest if several are equal."""
         scores = {rate: self._score(row, method, rate, epochs) for rate in sorted(rates)}
         best = max(scores, key=scores.get)
         if scores[best] == FAILED:
@@ -220,7 +219,7 @@ class Study:
     def _trained(
         self, row: MethodRow, method: AnyMethod, rate: float, seed: int, epochs: int, split: str
     ) -> Iterator[tuple[RetrievalModel, RunRecord]]:
-        """Train, or continue an earlier run; inside, the model has the method."""
+        """Train, or continue an earlier run; inside the context, the model has the method."""
         model = RetrievalModel(self.clip, self.processor)
         self.attach(model, method, seed)
         short = "" if epochs == self.budget.epochs else f"-epochs{epochs}"
@@ -298,13 +297,13 @@ def budget_of(dataset: str, protocol: Path) -> Budget:
 
 
 def no_rate(study: Study, method: str) -> ValueError:
-    """The error that the row of a method has no rate, and what gives it one."""
+    """Return the error that a method's row has no rate yet, with the command that finds one."""
     hint = f"run `python -m experiments study {study.folder}` until it has one"
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
 def chosen(there: dict, names: Sequence[str] | None) -> dict:
-    """Return what has one of the names; None: all. Raises ValueError for an unknown name."""
+    """Return the entries with these names; None: all. Raises ValueError for an unknown name."""
     unknown = {*(names or ())} - there.keys()
     if unknown:
         raise ValueError(f"no {min(unknown)!r} here: expected some of {', '.join(there)}")
@@ -312,8 +311,8 @@ def chosen(there: dict, names: Sequence[str] | None) -> dict:
 
 
 def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
-    """Load a backbone, on the GPU if there is one. Records know that of a folder by the digest of
-    its weights, wherever the folder is.
+    """Load a backbone, on the GPU if there is one. Records identify one in a folder by its weights'
+    digest, wherever the folder is.
     """
     clip, processor = load_backbone(name, device="cuda" if torch.cuda.is_available() else "cpu")
     if Path(clip.config.name_or_path).is_absolute():

@@ -31,7 +31,7 @@ WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
 
 
 def differences(found: Findings) -> str:
-    """The adapter minus each other method, in points of R@1, with Holm's p; a blank cell says
+    """Return the adapter minus each other method in points of R@1, with Holm's p; a blank cell says
     why.
     """
     lines = {}
@@ -124,7 +124,7 @@ def inflated(found: Findings) -> str:
 
 
 def repeated(found: Findings) -> str:
-    """Which clear differences of the first family repeat in the second world."""
+    """Return which clear differences of the first family repeat in the second world."""
     tested = by_dataset(read_rows(found.results / SECOND / "methods"))
     first = found.planned.get("first", {})
     planned = {name: first[name] for name in tested if name in first}

@@ -129,7 +129,7 @@ def _labels(downloads: Downloads, split: str) -> SplitRows | None:
 
 
 def _read_descriptions(path: Path) -> dict[str, list[str]]:
-    """The descriptions of each clip, in the order of the JSON."""
+    """Return the descriptions of each clip, in the order of the JSON."""
     content = read_json(path)
     if not isinstance(content, list):
         raise BadInput(f"{path}: expected a list of objects with video and description")

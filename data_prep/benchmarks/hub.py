@@ -1,5 +1,5 @@
-"""Datasets of the Hugging Face hub: what they hold is said, asked for, and fetched into the hub's
-own cache.
+"""Datasets on the Hugging Face hub: list what they hold, ask, and fetch it into the hub's own
+cache.
 """
 
 import re
@@ -38,7 +38,7 @@ class Repository(NamedTuple):
     lacks: str = ""
 
     def origin(self, revision: str, commit: str) -> dict[str, str]:
-        """Return what `dataset.json` records of it."""
+        """Return the origin that `dataset.json` records."""
         return {"repository": self.id, "revision": revision, "commit": commit}
 
 

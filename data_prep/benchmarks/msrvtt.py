@@ -179,7 +179,7 @@ def _read_list(path: Path, sentences: dict[str, list[str]]) -> list[ClipRow]:
 
 
 def _read_asked(downloads: Downloads, ids: Path, data: Data) -> SplitRows | None:
-    """Read the clips of Frozen in Time's test list, each with the one caption that is asked.
+    """Read the clips of Frozen in Time's test list, each with the one caption that is its query.
 
     Returns None without the pickle that says which. Raises `BadInput` if it is not as expected.
     """

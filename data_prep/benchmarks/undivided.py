@@ -1,6 +1,4 @@
-"""Captions of all images without splits: these come from lists of ids, or from a file that has
-both.
-"""
+"""Captions of all images without splits; lists of ids, or a file that has both, give the splits."""
 
 import re
 from collections import Counter
@@ -42,7 +40,7 @@ class Undivided:
         divisions: tuple[dict[str, Counts], ...],
         splits: Mapping[str, str | None] = SAME,
     ) -> Form:
-        """Return it as a form of the table; `splits` as in `forms.read_rows`."""
+        """Return this as a `Form`; `splits` as in `forms.read_rows`."""
         read = partial(self.read, splits=splits)
         return Form(looks_for, divisions, self.find, read, self.lacks)
 
@@ -85,7 +83,7 @@ class Undivided:
         return {DIVISION: path} if path else {}
 
     def lacks(self, downloads: Downloads) -> str | None:
-        """Say what is missing if the captions are there; None if they are not."""
+        """Return what is missing beside the captions, or None if there are no captions."""
         captions = self.captions(downloads)
         if not captions:
             return None

@@ -106,8 +106,8 @@ def _may_be_vatex(path: Path) -> bool:
 
 
 def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
-    """The usual name of a split's list, then text files that begin with an id and have the split's
-    name.
+    """Return the usual name of a split's list, then text files that begin with an id and name the
+    split.
     """
     usual = LIST.format(split)
     others = {
@@ -122,9 +122,7 @@ def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
 def _merge(
     by_file: dict[Path, dict[str, CaptionedClip]],
 ) -> tuple[dict[str, CaptionedClip], list[str]]:
-    """The clips of all files by id, and notes; a clip that is in several files is taken from the
-    first.
-    """
+    """Return the clips of all files by id, and notes; the first file with a clip counts."""
     merged: dict[str, CaptionedClip] = {}
     notes = []
     for path, clips in by_file.items():
@@ -144,7 +142,7 @@ def _merge(
 def _splits(
     clips: dict[str, CaptionedClip], lists: dict[str, IdList]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """The id and the split of each clip that is used, and notes on clips that are left out."""
+    """Return the id and split of each clip that is used, and notes on those left out."""
     chosen = []
     notes = []
     own = {}

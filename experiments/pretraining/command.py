@@ -26,7 +26,7 @@ VALIDATION = "mini-flickr30k"
 
 
 def recall_on(validation: RetrievalDataset) -> Callable[[CLIPModel, CLIPTokenizer], dict]:
-    """Return what `pretrain` calls for its log: it measures text-to-visual R@1 and R@10 in % on a
+    """Return a function for `pretrain`'s log that measures text-to-visual R@1 and R@10 in % on a
     split.
     """
     config = recipe(validation.recipe).train_config()

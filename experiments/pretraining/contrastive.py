@@ -98,8 +98,8 @@ def sample_rows(
 
 
 def same_drawings(concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
-    """Return a mask [N, N]: captions and drawings of one concept, or with one caption, are right
-    for each other.
+    """Return a mask [N, N]: a caption matches every drawing of its concept or with the same
+    caption.
     """
     ids = [
         torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)
@@ -108,8 +108,8 @@ def same_drawings(concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
 
 
 def contrastive_loss(logits: Tensor, right: Tensor) -> Tensor:
-    """Symmetric cross-entropy of logits [N texts, N pictures]; all that is `right` [N, N] shares
-    the target.
+    """Return the symmetric cross-entropy of logits [N texts, N pictures]; the matches in `right`
+    [N, N] share the target.
     """
     losses = []
     for scores, same in ((logits, right.float()), (logits.T, right.float().T)):
@@ -118,8 +118,8 @@ def contrastive_loss(logits: Tensor, right: Tensor) -> Tensor:
 
 
 def moving_average(decay: float) -> Callable:
-    """Return an exponential average of weights with a growing window: the first ones soon count
-    little.
+    """Return an exponential moving average of weights with a growing window, so that early ones
+    soon count little.
     """
     return lambda old, new, n: (
         old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
@@ -167,7 +167,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 fast, as far as Linux says so."""
+    """Return whether this CPU multiplies bfloat16 fast, as far as Linux reports it."""
     about = Path("/proc/cpuinfo")
     return about.is_file() and "avx512_bf16" in about.read_text("utf-8")
 

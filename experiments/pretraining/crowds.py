@@ -29,7 +29,7 @@ MONO = 0.35  # share of the drawings that are of one colour
 
 
 class Crowds:
-    """Random scenes of those things that the corpus has drawings of.
+    """Random scenes of the things that the corpus has drawings of.
 
     pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon; backgrounds:
     the share of captions that name the background; at_once: how many things the scenes of one batch

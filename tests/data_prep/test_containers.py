@@ -143,16 +143,16 @@ def test_a_parquet_file_that_is_not_as_expected_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("limit", "most", "message"),
+    ("limit", "maximum", "message"),
     [
-        ("MOST_BYTES", 500, "row group 0, column image.bytes: declares"),
-        ("MOST_ROWS", 1, "declares 2 rows"),
+        ("MAX_BYTES", 500, "row group 0, column image.bytes: declares"),
+        ("MAX_ROWS", 1, "declares 2 rows"),
     ],
 )
 def test_what_a_parquet_file_declares_is_checked_before_it_is_read(
-    folder, monkeypatch, limit, most, message
+    folder, monkeypatch, limit, maximum, message
 ):
-    monkeypatch.setattr(containers, limit, most)
+    monkeypatch.setattr(containers, limit, maximum)
     monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", None)  # it is not reached
     same = [row | {"captions": ["a"]} for row in rows("a", "b")]
     files = {"test.parquet": parquet(same), "a.txt": as_lines("a")}

@@ -76,10 +76,10 @@ def test_a_verdict_needs_a_small_p_of_all_comparisons_that_its_family_plans():
         found.verdict("mini-flickr30k", method, DIRECTIONS[0])
         for method in (gains.WITHOUT, FULL, "LoRA")
     )
-    assert blank.word == blank.said == published.NOT_MEASURED
+    assert blank.word == blank.text == published.NOT_MEASURED
     raw = gains.difference(ROWS[1], ROWS[2], DIRECTIONS[0])
     assert full.p == pytest.approx(6 * raw[3]) and full.word == "clearly worse"
-    assert lora.said == f"{gains.points_of(lora)}, not clearly different"
+    assert lora.text == f"{gains.points_of(lora)}, not clearly different"
     alone = findings(ROWS, planned={}).verdicts  # a dataset that nobody planned
     others = [ROWS[0], *ROWS[2:]]
     raw = [gains.difference(ROWS[1], one, way)[3] for one in others for way in DIRECTIONS]
@@ -113,14 +113,15 @@ def test_rows_are_read_on_further_test_sets():
     assert table[2].startswith(f"| mini-flickr30k-words | {OURS} | 75.0 [")
 
 
-def test_a_second_world_says_which_verdicts_repeat(tmp_path):
-    for one in (ROWS[1], row(FULL, 0.41), row("LoRA", 0.1)):
+@pytest.mark.parametrize(("full", "said"), [(0.41, " yes"), (0.3, "| no")])
+def test_a_second_world_says_which_clear_differences_repeat(tmp_path, full, said):
+    for one in (ROWS[1], row(FULL, full), row("LoRA", 0.1)):  # LoRA was not clear before
         one.save(tmp_path / tables.SECOND / "methods")
     found = replace(findings(ROWS), results=tmp_path)
     header, _, *lines = tables.repeated(found).splitlines()
     assert header == "| ours minus | way | first world | second world | repeats |"
     ends = {line.split(" | ")[0].strip("| "): line[-6:] for line in lines}
-    assert ends == {FULL: " yes |", gains.WITHOUT: " | – |", "LoRA": "| no |"}
+    assert ends == {FULL: f"{said} |", gains.WITHOUT: " | – |", "LoRA": " | – |"}
     assert tables.repeated(findings(ROWS)) == published.NONE
 
 

@@ -203,10 +203,10 @@ def test_the_first_seed_of_ours_is_kept_in_half_precision_and_tested_from_there(
 def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen, tmp_path):
     study.folder = Path(shutil.copytree(study.folder, tmp_path / "data" / "toy"))
     write_images(tmp_path / "data" / "toy-new", {"test": 6})
-    twins = write_images(tmp_path / "data" / "toy-twins", {"test": 8}, captions=1)
+    contrasts = write_images(tmp_path / "data" / "toy-twins", {"test": 8}, captions=1)
     ids = [f"{kind}-{n}-{one}" for kind in "xy" for n in "12" for one in "ab"]
     records = "".join(json.dumps({"id": id}) + "\n" for id in ids)
-    (twins / "media" / "records.jsonl").write_text(records)
+    (contrasts / "media" / "records.jsonl").write_text(records)
     row = study.run("zero-shot")
     assert list(row.records) == ["0"] and not seen
     assert len(row.ranks["0"]["visual_to_text"]) == len(data.load(study.folder, "test"))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pytest
 
-from data_prep.mini.describers import ceiling
+from data_prep.mini.caption_styles import ceiling
 from data_prep.mini.other_hand import (
     draw_other_hand,
 )

@@ -1,20 +1,26 @@
-"""Scenes: where things stand, what their describers say, and of which scenes that is true."""
+"""Scenes: where things stand, what their captions say, and of which scenes that is true."""
 
 import random
 from collections import Counter
 
 import pytest
 
-from data_prep.mini.describers import HABITS, Describer, ceiling, describe, describe_twin
+from data_prep.mini.caption_styles import (
+    CAPTION_STYLES,
+    CaptionWriter,
+    ceiling,
+    describe,
+    describe_contrast,
+)
 from data_prep.mini.scenes import (
     ACROSS,
+    BACKGROUNDS,
     DOWN,
-    GROUNDS,
-    TWINS,
+    PAIR_KINDS,
     Group,
     Scene,
+    contrast_of,
     draw_scene,
-    twin_of,
 )
 from data_prep.mini.things import Name, Thing, pair_split, read_things
 
@@ -26,9 +32,12 @@ LEXICON = {
 FOX_AND_BALLS = Scene("grass", ACROSS, (Group("fox", "flat"), Group("ball", "flat", 2)))
 
 
-def said(habit, scene, times=40):
-    """All that a describer may say about a scene."""
-    return {HABITS[habit](Describer(scene, LEXICON, random.Random(n))).text for n in range(times)}
+def said(style, scene, times=40):
+    """All that a style may say about a scene."""
+    return {
+        CAPTION_STYLES[style](CaptionWriter(scene, LEXICON, random.Random(n))).text
+        for n in range(times)
+    }
 
 
 def scenes(count, split="train"):
@@ -37,7 +46,7 @@ def scenes(count, split="train"):
 
 
 @pytest.mark.parametrize(
-    ("habit", "other", "true"),
+    ("style", "other", "true"),
     [
         ("place", Scene("grass", ACROSS, FOX_AND_BALLS.groups[::-1]), False),  # places exchanged
         ("place", Scene("grass", DOWN, FOX_AND_BALLS.groups), False),
@@ -54,9 +63,10 @@ def scenes(count, split="train"):
         ("sentence", Scene("grass", ACROSS, (*FOX_AND_BALLS.groups, Group("owl", "flat"))), True),
     ],
 )
-def test_a_caption_is_true_of_another_scene_or_not(habit, other, true):
+def test_a_caption_is_true_of_another_scene_or_not(style, other, true):
     captions = [
-        HABITS[habit](Describer(FOX_AND_BALLS, LEXICON, random.Random(n))) for n in range(20)
+        CAPTION_STYLES[style](CaptionWriter(FOX_AND_BALLS, LEXICON, random.Random(n)))
+        for n in range(20)
     ]
     assert all(caption.is_true_of(FOX_AND_BALLS) for caption in captions)
     assert {caption.is_true_of(other) for caption in captions} == {true}
@@ -64,7 +74,10 @@ def test_a_caption_is_true_of_another_scene_or_not(habit, other, true):
 
 def test_the_ceiling_counts_the_scenes_of_which_a_caption_is_true():
     gallery = [FOX_AND_BALLS, Scene("green", ACROSS, FOX_AND_BALLS.groups)]
-    captions = [[HABITS["count"](Describer(scene, LEXICON, random.Random(0)))] for scene in gallery]
+    captions = [
+        [CAPTION_STYLES["count"](CaptionWriter(scene, LEXICON, random.Random(0)))]
+        for scene in gallery
+    ]
     assert ceiling(captions, gallery) == 50
 
 
@@ -79,23 +92,24 @@ def test_scenes_show_pairs_of_their_split_alone_and_every_caption_is_true():
                 assert caption.is_true_of(scene), caption
 
 
-@pytest.mark.parametrize("kind", TWINS)
+@pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_twins_differ_in_one_respect_and_are_described_in_the_same_words(kind):
     lexicon, chance, found = read_things(), random.Random(2), 0
     for number, scene in enumerate(scenes(200, "test")):
-        twin = twin_of(scene, kind, chance)
-        if twin is None:
+        contrast = contrast_of(scene, kind, chance)
+        if contrast is None:
             continue
         found += 1
         differs = {
-            "ground": GROUNDS[scene.ground].colour != GROUNDS[twin.ground].colour
-            and scene.groups == twin.groups,
-            "places": scene.groups == twin.groups[::-1] and scene.ground == twin.ground,
-            "count": sum(a != b for a, b in zip(scene.groups, twin.groups, strict=True)) == 1,
+            "ground": BACKGROUNDS[scene.ground].colour != BACKGROUNDS[contrast.ground].colour
+            and scene.groups == contrast.groups,
+            "places": scene.groups == contrast.groups[::-1] and scene.ground == contrast.ground,
+            "count": sum(a != b for a, b in zip(scene.groups, contrast.groups, strict=True)) == 1,
         }
         assert differs[kind]
         words = [
-            describe_twin(one, kind, lexicon, number).text.lower().split() for one in (scene, twin)
+            describe_contrast(one, kind, lexicon, number).text.lower().split()
+            for one in (scene, contrast)
         ]
         if kind == "places" and all(group.count == 1 for group in scene.groups):
             assert Counter(word.strip(".,") for word in words[0]) == Counter(

@@ -17,7 +17,7 @@ from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
 from data_prep.mini import build, events, other_hand, pictures, world
-from data_prep.mini.describers import HABITS, ceiling
+from data_prep.mini.caption_styles import CAPTION_STYLES, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
 from data_prep.readers import BadInput
@@ -114,15 +114,15 @@ def test_new_things_are_all_new(drawn, lexicon):
 )
 def test_a_perfect_reader_finds_nearly_all(drawn, name, split, least):
     part = of_split(drawn[name], split)
-    assert all(len(picture.captions) == len(HABITS) for picture in part)
+    assert all(len(picture.captions) == len(CAPTION_STYLES) for picture in part)
     assert (
         ceiling([picture.captions for picture in part], [picture.scene for picture in part]) > least
     )
 
 
 def test_no_caption_of_a_twin_is_true_of_the_other(drawn):
-    twins = drawn["mini-flickr30k-twins"]
-    for one, other in zip(twins[::2], twins[1::2], strict=True):
+    contrasts = drawn["mini-flickr30k-twins"]
+    for one, other in zip(contrasts[::2], contrasts[1::2], strict=True):
         assert one.id[:-1] == other.id[:-1]
         assert one.captions[0].is_true_of(one.scene)
         assert not one.captions[0].is_true_of(other.scene)
@@ -145,12 +145,12 @@ def shown_frames(clip):
 
 
 def test_twins_of_clips_show_the_same_frames_in_another_order(drawn):
-    twins = drawn["mini-msrvtt-twins"]
-    for number in range(0, len(twins), 2):
-        one, other = map(shown_frames, twins[number : number + 2])
+    contrasts = drawn["mini-msrvtt-twins"]
+    for number in range(0, len(contrasts), 2):
+        one, other = map(shown_frames, contrasts[number : number + 2])
         assert Counter(one) == Counter(other)
         assert one != other
-        if twins[number].id.startswith("direction"):
+        if contrasts[number].id.startswith("direction"):
             assert one == other[::-1]
 
 
@@ -192,7 +192,7 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
         for count in counts.values()
     )
     item = cma.data.load(built / "mini-flickr30k", "test").items[0]
-    assert len(item.captions) == len(HABITS)
+    assert len(item.captions) == len(CAPTION_STYLES)
     clips = [
         cma.data.load(built / name, "test").items
         for name in BENCHMARKS

@@ -46,9 +46,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
 TRAINING = ("02b_pretrain_mini_clip", "03_train_flickr30k", "04_train_msrvtt", "06_compare_methods")
-AFTER = {  # these load the adapters that others have trained
-    "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
-    "07_your_own_media": ("03_train_flickr30k",),
+ADAPTERS = {  # which notebook trains the adapter of a dataset
+    "mini-flickr30k": "03_train_flickr30k",
+    "mini-msrvtt": "04_train_msrvtt",
+}
+LOADS = {  # which adapters a notebook loads; those that are not recorded must be trained before
+    "05_retrieval_explorer": ("mini-flickr30k", "mini-msrvtt"),
+    "07_your_own_media": ("mini-flickr30k",),
 }
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
@@ -219,34 +223,48 @@ def minutes(notebook: Path) -> int:
     return int(told[1]) if told else 0
 
 
-def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
-    """Run this command again for each notebook, `jobs` at a time; returns the names of those that
-    failed.
+def needed(name: str) -> set[str]:
+    """Return the notebooks that train an adapter which `name` loads and nobody has recorded."""
+    recorded = ROOT / "results" / "methods"
+    absent = (one for one in LOADS.get(name, ()) if not (recorded / f"{one}-cross-modal-adapter").exists())
+    return {ADAPTERS[one] for one in absent}
 
-    A notebook starts when those that it needs (`AFTER`) have ended. Of those that can start, the
-    longest is first. The cores are divided among the jobs.
+
+def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
+    """Run this command again for each notebook, `jobs` at a time; returns what went wrong with
+    which, a line each.
+
+    A notebook starts when those that it needs have ended without an error. Of those that can
+    start, the longest is first. The cores are divided among the jobs.
     """
     import torch
 
     environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // jobs))} | os.environ
     order = [path.stem for path in sorted(notebooks, key=minutes, reverse=True)]
-    plan = TopologicalSorter({name: {*AFTER.get(name, ())}.intersection(order) for name in order})
+    plan = TopologicalSorter({name: needed(name).intersection(order) for name in order})
     plan.prepare()
 
     def one(name: str) -> int:
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
 
-    ready, running, failed = [], {}, []
+    ready, running, failed, ended = list(plan.get_ready()), {}, [], set()
     with ThreadPoolExecutor(jobs) as pool:
-        while plan.is_active():
-            ready = sorted([*ready, *plan.get_ready()], key=order.index)
+        while ready or running:
+            ready.sort(key=order.index)
             while ready and len(running) < jobs:
                 name = ready.pop(0)
                 running[pool.submit(one, name)] = name
-            for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                plan.done(name := running.pop(ended))
-                failed += [name] if ended.result() else []
-    return sorted(failed)
+            for job in wait(running, return_when=FIRST_COMPLETED).done:
+                ended.add(name := running.pop(job))
+                if job.result():
+                    failed.append(name)
+                else:
+                    plan.done(name)
+            ready += plan.get_ready()
+    left_out = [
+        f"{name} not started, because it needs one that failed" for name in order if name not in ended
+    ]
+    return [*(f"{name} failed, see above" for name in sorted(failed)), *left_out]
 
 
 def copy_companions(out: Path) -> None:
@@ -280,7 +298,7 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         sys.exit(f"error: {error}")
     if jobs > 1 and not one:
         if failed := run_several(plan, jobs):
-            sys.exit(f"error: {', '.join(failed)} failed, see above")
+            sys.exit(f"error: {'; '.join(failed)}")
         return
     usual_path = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *usual_path])  # kernels find helpers.py

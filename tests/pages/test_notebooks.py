@@ -372,6 +372,41 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
+def started(tmp_path, monkeypatch, fails=()) -> tuple[list[str], list[str]]:
+    """The order in which two at a time start, all of one minute, and what is said at the end."""
+    names = []
+
+    def start(command, **_):
+        names.append(command[-1])
+        return SimpleNamespace(returncode=int(command[-1] in fails))
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run.subprocess, "run", start)
+    for name in NOTEBOOKS:
+        (tmp_path / f"{name}.ipynb").touch()
+    said = run.run_several([tmp_path / f"{name}.ipynb" for name in NOTEBOOKS], jobs=1)
+    return names, said
+
+
+def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monkeypatch):
+    for dataset in ("mini-flickr30k", "mini-msrvtt"):
+        (tmp_path / "results" / "methods" / f"{dataset}-cross-modal-adapter").mkdir(parents=True)
+    assert started(tmp_path, monkeypatch) == (list(NOTEBOOKS), [])
+    needs = [run.needed(name) for name in ("05_retrieval_explorer", "07_your_own_media")]
+    assert needs == [set(), set()]
+    (tmp_path / "results" / "methods" / "mini-msrvtt-cross-modal-adapter").rmdir()
+    assert run.needed("05_retrieval_explorer") == {"04_train_msrvtt"}
+
+
+def test_what_needs_a_notebook_that_failed_is_not_started(tmp_path, monkeypatch):
+    names, said = started(tmp_path, monkeypatch, fails=["04_train_msrvtt"])
+    assert set(names) == set(NOTEBOOKS) - {"05_retrieval_explorer"}
+    assert said == [
+        "04_train_msrvtt failed, see above",
+        "05_retrieval_explorer not started, because it needs one that failed",
+    ]
+
+
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
     names = {name.partition("_")[0]: name for name in NOTEBOOKS}
@@ -384,6 +419,7 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(run.subprocess, "run", start)
+    monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
     assert started == ["08", "03", "05", "02b", "01"]
 

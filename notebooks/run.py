@@ -46,13 +46,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
 TRAINING = ("02b_pretrain_mini_clip", "03_train_flickr30k", "04_train_msrvtt", "06_compare_methods")
-ADAPTERS = {  # which notebook trains the adapter of a dataset
-    "mini-flickr30k": "03_train_flickr30k",
-    "mini-msrvtt": "04_train_msrvtt",
+TRAINS = {  # the datasets whose adapters notebooks train
+    "03_train_flickr30k": "mini-flickr30k",
+    "04_train_msrvtt": "mini-msrvtt",
 }
-LOADS = {  # which adapters a notebook loads; those that are not recorded must be trained before
-    "05_retrieval_explorer": ("mini-flickr30k", "mini-msrvtt"),
-    "07_your_own_media": ("mini-flickr30k",),
+AFTER = {  # these load the adapters that others have trained, unless they are recorded
+    "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
+    "07_your_own_media": ("03_train_flickr30k",),
 }
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
@@ -224,18 +224,17 @@ def minutes(notebook: Path) -> int:
 
 
 def needed(name: str) -> set[str]:
-    """Return the notebooks that train an adapter which `name` loads and nobody has recorded."""
-    recorded = ROOT / "results" / "methods"
-    absent = (one for one in LOADS.get(name, ()) if not (recorded / f"{one}-cross-modal-adapter").exists())
-    return {ADAPTERS[one] for one in absent}
+    """Return the notebooks in `AFTER` whose adapters are not in `results`."""
+    recorded = str(ROOT / "results" / "methods" / "{}-cross-modal-adapter")
+    return {one for one in AFTER.get(name, ()) if not Path(recorded.format(TRAINS.get(one))).exists()}
 
 
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
-    """Run this command again for each notebook, `jobs` at a time; returns what went wrong with
-    which, a line each.
+    """Run this command again for each notebook, `jobs` at a time; returns the names of those that
+    failed, or that did not start as one that they need had failed.
 
-    A notebook starts when those that it needs have ended without an error. Of those that can
-    start, the longest is first. The cores are divided among the jobs.
+    A notebook starts when those that it needs (`needed`) have succeeded. Of those that can start,
+    the longest is first. The cores are divided among the jobs.
     """
     import torch
 
@@ -245,26 +244,22 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     plan.prepare()
 
     def one(name: str) -> int:
+        if lacking := needed(name).intersection(failed):
+            print(f"{name}: not started, because {', '.join(sorted(lacking))} failed", file=sys.stderr)
+            return 1
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
 
-    ready, running, failed, ended = list(plan.get_ready()), {}, [], set()
+    ready, running, failed = [], {}, []
     with ThreadPoolExecutor(jobs) as pool:
-        while ready or running:
-            ready.sort(key=order.index)
+        while plan.is_active():
+            ready = sorted([*ready, *plan.get_ready()], key=order.index)
             while ready and len(running) < jobs:
                 name = ready.pop(0)
                 running[pool.submit(one, name)] = name
-            for job in wait(running, return_when=FIRST_COMPLETED).done:
-                ended.add(name := running.pop(job))
-                if job.result():
-                    failed.append(name)
-                else:
-                    plan.done(name)
-            ready += plan.get_ready()
-    left_out = [
-        f"{name} not started, because it needs one that failed" for name in order if name not in ended
-    ]
-    return [*(f"{name} failed, see above" for name in sorted(failed)), *left_out]
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                plan.done(name := running.pop(ended))
+                failed += [name] if ended.result() else []
+    return sorted(failed)
 
 
 def copy_companions(out: Path) -> None:
@@ -298,7 +293,7 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         sys.exit(f"error: {error}")
     if jobs > 1 and not one:
         if failed := run_several(plan, jobs):
-            sys.exit(f"error: {'; '.join(failed)}")
+            sys.exit(f"error: {', '.join(failed)} failed, see above")
         return
     usual_path = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *usual_path])  # kernels find helpers.py

@@ -91,6 +91,7 @@ def test_both_hold_the_backbone_and_the_page(built):
     assert wanted | {"pyproject.toml", "README.md", "LICENSE"} <= inside
 
 
+@pytest.mark.night
 def test_a_bare_install_loads_and_names_the_extras_it_lacks(built, tmp_path):
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     folder = "Scripts" if sys.platform == "win32" else "bin"

@@ -52,7 +52,7 @@ run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 README = (ROOT / "README.md").read_text("utf-8")
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
-OURS, TWIN = "cross-modal adapter", "adapter without sharing"
+OURS, TWIN, FULL = "cross-modal adapter", "adapter without sharing", "full fine-tuning"
 
 
 def code_of(stem: str) -> list:
@@ -609,6 +609,7 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
         "TWIN": TWIN,
         "model": None,
         "train_set": SimpleNamespace(name="mini-flickr30k"),
+        "trained_on": None,
         "settings": SimpleNamespace(backbone="mini"),
         "config": TrainConfig(),
         "named": str,
@@ -620,6 +621,29 @@ def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
     assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
     write_whole(tmp_path / "media" / "origin.json", '{"pixels": "ab"}')
     assert execute(stem, "kept = {", **own)["kept"] == {}  # rows of another world
+
+
+@pytest.mark.parametrize(
+    "kept, precision, trained",
+    [({FULL: None}, "float32", []), ({}, "float32", [FULL]), ({}, "fp16", [])],
+)
+def test_03_trains_full_fine_tuning_where_no_row_of_it_is_recorded(kept, precision, trained):
+    names = []
+    own = {"kept": kept, "FULL": FULL, "config": TrainConfig(precision=precision), "named": str}
+    own["train"] = lambda method, _: names.append(method)
+    execute("03_train_flickr30k", "full_rate = ", **own)
+    assert names == trained
+
+
+def test_03_trains_on_half_of_the_offline_benchmark_unless_asked_otherwise(data_root):
+    def used(**parameters):
+        own = {"data_root": str(data_root), **parameters}
+        return len(execute("03_train_flickr30k", "train_config(", **own)["trained_on"])
+
+    assert used() == 4
+    assert used(train_items=3) == 3
+    for asked in ({"items": 8}, {"overrides": {"epochs": 2}}, {"dataset": "mine"}):
+        assert used(**asked) == 8
 
 
 @pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])

@@ -375,6 +375,17 @@ def test_a_notebook_that_needs_one_that_failed_does_not_start(tmp_path, capsys, 
     assert "b: not started, because a failed" in capsys.readouterr().err
 
 
+def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    explorer, own = "05_retrieval_explorer", "07_your_own_media"
+    assert run.needed(explorer) == {"03_train_flickr30k", "04_train_msrvtt"}
+    place = tmp_path / "results" / "methods"
+    (place / "mini-flickr30k-cross-modal-adapter").mkdir(parents=True)
+    assert (run.needed(explorer), run.needed(own)) == ({"04_train_msrvtt"}, set())
+    (place / "mini-msrvtt-cross-modal-adapter").mkdir()
+    assert run.needed(explorer) == set()
+
+
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
     names = {name.partition("_")[0]: name for name in NOTEBOOKS}
@@ -387,6 +398,7 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(run.subprocess, "run", start)
+    monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
     assert started == ["08", "03", "05", "02b", "01"]
 

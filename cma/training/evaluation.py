@@ -82,7 +82,7 @@ def encode(
             frames.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
             masks.append(mask)
     text, frames, masks = (
-        torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks)
+        torch.cat(sum(team.all_gather(parts), [])) for parts in (text, frames, masks)
     )
     if not (text.isfinite().all() and frames.isfinite().all()):
         raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
@@ -152,7 +152,7 @@ def evaluate(
         "items": len(dataset),
         "expected_items": dataset.expected,
         "cut_captions": encoded.cut,
-        **team.by_first(result),
+        **team.on_rank0(result),
     }
 
 

@@ -18,12 +18,13 @@ from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
 from .evaluation import encode, evaluate
+from .grad_cache import seeded
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
-from .step import NotFinite, norms, seeded, train_step
+from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
@@ -88,7 +89,7 @@ def train(
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
-    state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
+    state = team.on_rank0(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
         team.say(
@@ -122,8 +123,8 @@ def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
     Raises ValueError if the processes have different runs, or a batch has fewer pairs than
     processes.
     """
-    if differing := resume.differences(team.by_first(lambda: record), record):
-        raise ValueError(f"process {team.number} has another run than process 0: {differing}")
+    if differing := resume.differences(team.on_rank0(lambda: record), record):
+        raise ValueError(f"process {team.rank} has another run than process 0: {differing}")
     if pairs < team.count:
         raise ValueError(
             f"a batch of {pairs} pairs for {team.count} processes: each needs one; use a larger "
@@ -171,10 +172,10 @@ class Run:
             if config.micro_batch == "auto":
                 planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
-                self.pairs = min(team.everyones(planned.pairs))
+                self.pairs = min(team.exchange(planned.pairs))
             self.optimizer = optim.prepare(self.model, config)
             # all processes start from the same adapter: the saved one, or the first process's
-            start = state.last or team.by_first(lambda: resume.copy_parameters(self.method))
+            start = state.last or team.on_rank0(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)
             if state.last:
                 team.say(
@@ -239,7 +240,7 @@ class Run:
                 bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
 
                 # a signal to one process stops all after the same step
-                stopping.asked = max(self.team.everyones(stopping.asked))
+                stopping.asked = max(self.team.exchange(stopping.asked))
                 if stopping.asked:
                     break
                 if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
@@ -268,7 +269,7 @@ class Run:
         Raises MemoryError if not even one pair fits, NotFinite that names the first items.
         """
         # dropout depends only on seed, step and process, so a resumed run draws the same numbers
-        numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
+        numbers = np.random.SeedSequence([self.config.seed, step, self.team.rank])
         seed = numbers.generate_state(1, np.uint64).item() >> 1
         if step == 0 and self.model.family.norm:
             with self.model.using(self.name):

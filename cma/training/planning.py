@@ -18,10 +18,11 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import optim
 from .devices import ALONE, T, Team
+from .grad_cache import seeded
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, recomputed, seeded
+from .step import batch_gradient, recomputed
 
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair

@@ -165,8 +165,8 @@ def test_half_precision_gradients_are_summed_in_float32_and_rounded_once(size):
 
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_step_uses_the_settings_of_memory(whole, monkeypatch):
-    embedding, kept = Mock(wraps=step._embed), Mock(wraps=step.checkpoint)
-    monkeypatch.setattr(step, "_embed", embedding)
+    embedding, kept = Mock(wraps=step.embed), Mock(wraps=step.checkpoint)
+    monkeypatch.setattr(step, "embed", embedding)
     monkeypatch.setattr(step, "checkpoint", kept)
     settings = {"micro_batch": 3, "checkpoint_activations": True} if whole else {}
     config, model = TrainConfig(**settings), build(dtype=torch.float32)

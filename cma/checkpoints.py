@@ -90,19 +90,19 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
                 f"{model.widths} and {model.layers}; load the backbone it was trained on, "
                 f"{saved.backbone}"
             )
-        kind = class_of(saved.method)
-        options = kind.options_from(saved.options)
+        method_class = class_of(saved.method)
+        options = method_class.options_from(saved.options)
         missing = vars(options).keys() - saved.options.keys()
         if missing:  # it would silently get its default
             raise ValueError(f"options: {sorted(missing)} expected, but missing")
-        shapes = kind.shapes(model, options)
+        shapes = method_class.shapes(model, options)
     except (ValueError, TypeError) as error:
         raise ValueError(printable(f"{folder / CONFIG}: {error}"[:LINE])) from error
 
     state = _read_weights(folder / WEIGHTS, shapes, saved)
     check_tensors(state, shapes, str(folder / WEIGHTS))
     with torch.random.fork_rng(devices=[]):
-        method = kind(model, options)  # the constants that it makes have their values
+        method = method_class(model, options)  # the constants that it makes have their values
     method.load_state_dict(state)
     return method, saved.backbone
 
@@ -128,8 +128,8 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
         if digest != _digest(state, about):
             raise ValueError("its digest is another one")
     except (SafetensorError, ValueError) as error:
-        said = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
-        raise ValueError(printable(said[:LINE])) from error
+        message = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
+        raise ValueError(printable(message[:LINE])) from error
     return state
 
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from . import files
-from .media import Held, MediaError, exists
+from .media import InMemoryImage, MediaError, exists
 
 SPLITS = ("train", "val", "test")
 HINT = "; the folder is no finished dataset: prepare it by `python -m data_prep`"
@@ -29,7 +29,7 @@ READINGS = {"image": "captions", "video": "items"}
 
 
 def _inside(name: str) -> str:
-    if files.leads_out(name):
+    if files.escapes_folder(name):
         raise ValueError("expected a path inside the folder")
     return name
 
@@ -145,13 +145,13 @@ class RetrievalDataset:
             counts = f"the media of {len(missing):,} of {len(self):,} items are missing"
             raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
 
-    def path(self, item: Item) -> Path | Held:
+    def path(self, item: Item) -> Path | InMemoryImage:
         """Return where the item's media are, for `cma.media`: a path, or its row in memory.
 
         The path may be a folder of frames, or name a member of a shard.
         """
         if self.rows is not None:
-            return Held(self.rows, self.column, int(item.file_name))
+            return InMemoryImage(self.rows, self.column, int(item.file_name))
         if self.media_root is None:
             return self.folder / item.file_name
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")

@@ -69,8 +69,8 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
         )
         return str(ModelCard(card))  # checks the metadata before the text
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
-        said = printable(f"record: {error}; expected that of the run which trained the adapter")
-        raise ValueError(said) from error
+        message = printable(f"record: {error}; expected that of the run which trained the adapter")
+        raise ValueError(message) from error
 
 
 def write_card(folder: Path, card: str) -> None:

@@ -72,8 +72,8 @@ class Method(nn.Module):
         known = [option.name for option in fields(cls.Options)]
         wrong = sorted(given.keys() - set(known))
         if wrong:
-            said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
-            raise ValueError(f"{cls.NAME}: {said}")
+            message = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
+            raise ValueError(f"{cls.NAME}: {message}")
         return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
@@ -90,10 +90,12 @@ class Method(nn.Module):
             why = f"{str(error)[:200].splitlines()[0]}; __init__ may not read a tensor's values"
             raise ValueError(f"{cls.NAME}: cannot be built from shapes alone: {why}") from error
         numbers = sum(value.numel() for value in state.values())
-        most = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
-        if numbers > most:
-            said = f"{str(options)[:200]} mean {numbers:,} numbers, expected {most:,} at most"
-            raise ValueError(f"{cls.NAME}: {said}")
+        max_numbers = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
+        if numbers > max_numbers:
+            message = (
+                f"{str(options)[:200]} mean {numbers:,} numbers, expected {max_numbers:,} at most"
+            )
+            raise ValueError(f"{cls.NAME}: {message}")
         return state
 
     def install(self, clip: nn.Module, scale: float) -> Iterator:
@@ -174,13 +176,13 @@ def class_of(method: object) -> type[Method]:
         there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
         raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
     # options that a method has from its base class are those of several
-    kinds = [
-        kind
-        for kind in METHODS.values()
-        if kind.Options is type(method) is not kind.__base__.Options
+    classes = [
+        each
+        for each in METHODS.values()
+        if each.Options is type(method) is not each.__base__.Options
     ]
-    if len(kinds) == 1:
-        return kinds[0]
+    if len(classes) == 1:
+        return classes[0]
     wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
     raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 

@@ -126,15 +126,15 @@ class RetrievalModel(nn.Module):
         >>> model.active, lora.NAME, adapter.options.shared_dim
         ('lora', 'LoRA', 16)
         """
-        kind = class_of(config)
-        given = vars(config) if isinstance(config, kind.Options) else {}
-        chosen = kind.options_from(given | options)
+        method_class = class_of(config)
+        given = vars(config) if isinstance(config, method_class.Options) else {}
+        chosen = method_class.options_from(given | options)
         with self.lock:
             with self.using(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
-                kind.shapes(self, chosen)
+                method_class.shapes(self, chosen)
                 if seed is not None:
                     torch.manual_seed(seed)
-                method = kind(self, chosen)
+                method = method_class(self, chosen)
             if state_dict is not None:
                 check_tensors(state_dict, method.state_dict(), f"adapter {name!r}")
                 method.load_state_dict(state_dict)
@@ -315,13 +315,13 @@ class RetrievalModel(nn.Module):
             with self.using(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
-                said = (
+                message = (
                     f"{source}: trained on {backbone}, loaded on {identity(self.clip)}; "
                     "with other weights it will retrieve badly: load the backbone it was trained on"
                 )
                 if strict:
-                    raise ValueError(said)
-                warnings.warn(said, stacklevel=2)
+                    raise ValueError(message)
+                warnings.warn(message, stacklevel=2)
             return self._add(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -352,8 +352,8 @@ class RetrievalModel(nn.Module):
         ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens change nothing
         unended = (ends < self.family.starts).nonzero()
         if len(unended):  # only the first id would be read
-            said = "no end token after its words; expected ids as from model.tokenize"
-            raise ValueError(f"input_ids[{int(unended[0])}]: {said}")
+            message = "no end token after its words; expected ids as from model.tokenize"
+            raise ValueError(f"input_ids[{int(unended[0])}]: {message}")
         # captions of like length together
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
         embeddings = []
@@ -449,12 +449,15 @@ class RetrievalModel(nn.Module):
                 f"max_words must leave room for start, one word and end, not {max_words}"
             )
         places = self.clip.config.text_config.max_position_embeddings
-        most = min(places, max_words or math.inf)
-        ids, self.cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, most)
+        max_tokens = min(places, max_words or math.inf)
+        ids, self.cut = self.family.tokenize(
+            self.of_processor("tokenizer"), texts, places, max_tokens
+        )
         if self.cut and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3
+                f"{self.cut} of {len(ids)} captions exceed {max_tokens} tokens and are cut",
+                stacklevel=3,
             )
         return ids, self.cut
 

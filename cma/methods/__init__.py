@@ -80,12 +80,12 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 
     The cross-modal adapter gets r and d_s of the dataset's recipe.
     """
-    kind = class_of(method)
-    if issubclass(kind, CrossModalAdapter):
+    method_class = class_of(method)
+    if issubclass(method_class, CrossModalAdapter):
         own = recipe(dataset.recipe)
         sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
-        return {key: value for key, value in sizes.items() if key not in kind.defaults}
-    return kind.pictures if dataset.kind == "image" else {}
+        return {key: value for key, value in sizes.items() if key not in method_class.defaults}
+    return method_class.pictures if dataset.kind == "image" else {}
 
 
 def why_not(
@@ -94,7 +94,6 @@ def why_not(
     """Return why a method does not work on such data or in this precision, or an empty string if it
     does.
     """
-    kind = class_of(method)
-    return (
-        "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
-    )
+    method_class = class_of(method)
+    works = dataset.kind in method_class.kinds and (method_class.halves or precision != "fp16")
+    return "" if works else method_class.why_not

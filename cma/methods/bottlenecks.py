@@ -132,9 +132,9 @@ class TiedBottlenecks(Bottlenecks):
 
     def __init__(self, model: nn.Module, options: TyingOptions) -> None:
         super().__init__(model, options)
-        if options.tied_layers > (most := min(self.layers.values())):
+        if options.tied_layers > (max_layers := min(self.layers.values())):
             raise ValueError(
-                f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {most} layers"
+                f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {max_layers} layers"
             )
         self.factors = nn.Parameter(torch.randn(options.tied_layers, options.factor_dim))
         sizes = options.factor_dim, options.bottleneck_dim

@@ -82,8 +82,8 @@ class Team:
             numbers = gather(own).tolist()
             reasons = gather_object([failed]) if FAILED in numbers else []
         if reasons:
-            said = [f"process {rank} failed: {why}" for rank, why in enumerate(reasons) if why]
-            raise Stopped("; ".join(said))
+            failures = [f"process {rank} failed: {why}" for rank, why in enumerate(reasons) if why]
+            raise Stopped("; ".join(failures))
         return numbers
 
     def all_gather(self, value: T) -> list[T]:
@@ -137,10 +137,10 @@ class Team:
         from accelerate.utils import gather
 
         rows = torch.as_tensor(rows)
-        most = max(counts)
-        sent = torch.zeros(most, *rows.shape[1:], dtype=rows.dtype, device=_device())
+        max_count = max(counts)
+        sent = torch.zeros(max_count, *rows.shape[1:], dtype=rows.dtype, device=_device())
         sent[: len(rows)] = rows.detach()  # accelerate gathers tensors of one shape
-        parts = zip(gather(sent).split(most), counts, strict=True)
+        parts = zip(gather(sent).split(max_count), counts, strict=True)
         whole = [part[:count].to(rows.device) for part, count in parts]
         whole[self.rank] = rows  # these keep their autograd graph
         return torch.cat(whole)

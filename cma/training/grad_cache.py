@@ -47,7 +47,7 @@ def backward_in_parts(
             sides = zip(embed(part), of_part, strict=True)
             adapted = [pair for pair in sides if pair[0].requires_grad]  # one tower, or both
             torch.autograd.backward(*zip(*adapted, strict=True))
-            sums = [_taken(*pair) for pair in zip(sums, parameters, strict=True)]
+            sums = [_add_gradient(*pair) for pair in zip(sums, parameters, strict=True)]
     for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = None if total is None else team.add_up(total).to(parameter.dtype)
     return loss
@@ -58,7 +58,7 @@ def widened(gradient: Tensor) -> Tensor:
     return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
-def _taken(total: Tensor | None, parameter: Tensor) -> Tensor | None:
+def _add_gradient(total: Tensor | None, parameter: Tensor) -> Tensor | None:
     """Return `total` with the gradient of a parameter, which then has none, in float32 at least."""
     gradient = parameter.grad
     parameter.grad = None

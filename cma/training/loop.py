@@ -113,7 +113,8 @@ def train(
             with model.lock:
                 model.eval()
                 optim.restore(model)
-            resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
+            left = weights_digest(method.parameters())
+            resume.LAST_RUN[method] = record.folder.absolute(), left
         return run.finish()
 
 
@@ -158,8 +159,8 @@ class Run:
         self.pixels = Pixels(self.model.processor, self.config)
         self.ids, cut = self.tokens[self.splits.training.split]
         if cut:
-            captions, most = self.ids.shape
-            self.team.say(f"{cut:,} of {captions:,} captions were cut to {most} tokens")
+            captions, max_tokens = self.ids.shape
+            self.team.say(f"{cut:,} of {captions:,} captions were cut to {max_tokens} tokens")
 
     def begin(self) -> None:
         """Choose the micro-batch, put the model into its precision, and load what was saved."""

@@ -37,15 +37,15 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """
     check_training(model, config)
     restore(model)
-    kind = torch.optim.AdamW
+    optimizer_class = torch.optim.AdamW
     if config.precision == "fp16":
         from .authors import halve
 
         patch_of(model.clip).undo.append(halve(model))
     if config.optimizer == "bert_adam":
-        from .authors import BertAdam as kind
+        from .authors import BertAdam as optimizer_class
     groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
-    return kind(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
+    return optimizer_class(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def restore(model: RetrievalModel) -> None:

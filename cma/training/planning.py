@@ -50,18 +50,18 @@ class Plan:
         """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = f"{self.free:.1f} GiB free" if math.isfinite(self.free) else "unknown"
-        said = (
+        message = (
             f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
             f"{self.pairs} at once{each}; "
             f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
             f"{self.peak:.1f} GiB a step, {memory}"
         )
         if self.pairs <= self.fitting:
-            return said
+            return message
         remedy = f"micro_batch={self.fitting}, or checkpoint_activations=True"
         if not self.fitting:
             remedy = "micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
-        return f"{said}; it will not fit: set {remedy}"
+        return f"{message}; it will not fit: set {remedy}"
 
 
 def plan(

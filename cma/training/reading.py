@@ -77,12 +77,12 @@ class Pixels:
                 self.cache[part] = frames
             clips.append(frames)
 
-        most = 1 if dataset.kind == "image" else config.max_frames
+        max_frames = 1 if dataset.kind == "image" else config.max_frames
         lengths = torch.tensor([len(clip) for clip in clips])
-        padded = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
+        padded = torch.zeros(len(clips), max_frames, *clips[0].shape[1:], dtype=torch.uint8)
         for row, clip in zip(padded, clips, strict=True):
             row[: len(clip)] = clip
-        return padded, (torch.arange(most) < lengths[:, None]).long()
+        return padded, (torch.arange(max_frames) < lengths[:, None]).long()
 
 
 def load_media(

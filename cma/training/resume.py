@@ -28,7 +28,7 @@ ROOM = 2**20  # bytes that a disk must have free at the start
 
 # adapters of this process, with the folder of the run that trained each last and the digest of the
 # weights that it left there: the same call may go on from them
-LEFT: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
+LAST_RUN: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -120,7 +120,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     known = (there, weights_digest(state.last), weights_digest(state.best))
     if not there:
         say(f"{folder}: the run does not say which weights it began with; taken to be these")
-    elif here not in known and LEFT.get(method) != (folder.absolute(), here):
+    elif here not in known and LAST_RUN.get(method) != (folder.absolute(), here):
         raise ValueError(
             f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
             f'or load_adapter("{folder / "last"}", …) to go on'

@@ -40,14 +40,26 @@ def load_backbone(
     device: Device = None,
     revision: str | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load a backbone and its processor: "mini", a hub id, or a folder.
+    """Load a backbone and its processor from the bundled "mini", the hub or a folder.
 
-    A hub model that is complete in the cache is loaded from there, without asking the hub for a
-    newer one. `revision` is its commit, branch or tag. No code of a model is executed; only tensors
-    are read. Images are prepared with Pillow even if torchvision is installed, so that recall does
-    not depend on it. Raises FileNotFoundError for a folder that is missing or holds no model,
-    OSError for a hub id that cannot be loaded, ValueError for a device that does not exist, and for
-    a model that is in no family (`cma.families`), lacks weights, or would pool the wrong token.
+    A complete hub model in the cache is loaded from there, without asking the hub for a newer one.
+    No code of a model is executed; only tensors are read. Pictures are prepared with Pillow even if
+    torchvision is installed, so that recall does not depend on it.
+
+    Args:
+        name: "mini", a hub id such as "openai/clip-vit-base-patch32", or a folder.
+        dtype: the precision of the backbone.
+        device: where the backbone goes; the CPU by default.
+        revision: the hub's commit, branch or tag.
+
+    Returns:
+        The model and its processor.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds no model.
+        OSError: the hub model cannot be loaded.
+        ValueError: the device does not exist, or the model is in no family (`cma.families`), lacks
+            weights, or would pool the wrong token.
 
     >>> clip, processor = cma.load_backbone("mini")
     >>> model = cma.RetrievalModel(clip, processor)

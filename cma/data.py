@@ -173,15 +173,24 @@ def load(
     caption_column: str = "caption",
     id_column: str = "",
 ) -> RetrievalDataset:
-    """Read the train, val or test split of a dataset folder.
+    """Read the train, val or test split of a dataset folder, or of a `datasets.Dataset`.
 
-    Instead of a folder, give a `datasets.Dataset` of pictures, which becomes the split that you
-    name. `image_column` holds PIL images, `caption_column` a caption or a list of captions a row;
-    the row numbers are the ids, unless `id_column` names others.
+    Args:
+        folder: a dataset folder; or a `datasets.Dataset` of pictures, which becomes the split that
+            you name. Its row numbers are the ids.
+        split: "train", "val" or "test".
+        image_column: the column of a `datasets.Dataset` with PIL pictures.
+        caption_column: its column with a caption, or a list of captions, in each row.
+        id_column: its column with ids, if row numbers will not do.
 
-    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is missing, ValueError if their
-    content is not as expected (with file and line, or row) or if there is no such split or column,
-    and TypeError for anything else than a folder or dataset.
+    Returns:
+        The split, as a `RetrievalDataset`.
+
+    Raises:
+        FileNotFoundError: `dataset.json` or `metadata.jsonl` is missing.
+        ValueError: their content is not as expected (with file and line, or row), or there is no
+            such split or column.
+        TypeError: `folder` is neither a folder nor a dataset.
 
     >>> import cma, pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())

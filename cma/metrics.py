@@ -29,13 +29,20 @@ QUESTIONS = {  # of `audit`
 def retrieval_metrics(
     similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions"
 ) -> dict:
-    """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
+    """Return R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
-    similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an
-    item. visual_to_text: "captions" ranks an item's best caption among all captions (images),
-    "items" ranks the items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its
-    position is named), an index out of range, and an item without captions (`ranks` accepts it as a
-    distractor).
+    Args:
+        similarity: scores [T, V]; higher is better.
+        text_to_item: [T], the index of each text's item; an item may have any number of texts.
+        visual_to_text: "captions" ranks an item's best caption among all captions (images); "items"
+            ranks the items by their best caption (MSVD, VATEX).
+
+    Returns:
+        {"text_to_visual": {"R@1", "R@5", "R@10", "MdR", "MnR"}, "visual_to_text": {…}, "mR"}.
+
+    Raises:
+        ValueError: a score is NaN (its position is named), an index is out of range, or an item has
+            no caption (`ranks` accepts it as a distractor).
 
     >>> import torch
     >>> from cma.metrics import retrieval_metrics

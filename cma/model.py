@@ -36,14 +36,20 @@ NOTHING: State = (None, 1.0)
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters, or other methods; at most one acts.
+    """A frozen CLIP with named adapters, or other methods, of which at most one is active.
 
-    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
-    CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
-    may share a model: each method that switches or encodes waits for the CLIP's `lock`.
-    `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
-    last call cut. Raises ValueError if `clip` is in no family, TypeError if it is only a part of
-    such a model, and ValueError for a tokenizer that does not fit.
+    A new model has no adapter and is in eval mode. `train()` switches the adapters' dropout, never
+    CLIP's. Models may share one CLIP: each makes its own adapter act before it encodes. Threads may
+    share a model: whatever switches or encodes waits for the CLIP's `lock`. `cut`: how many
+    captions the last call truncated.
+
+    Args:
+        clip: the backbone, which is frozen in place.
+        processor: its tokenizer and image processor; None if you encode tensors only.
+
+    Raises:
+        ValueError: `clip` is in no family, or the tokenizer does not fit it.
+        TypeError: `clip` is only a part of such a model.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
@@ -65,7 +71,7 @@ class RetrievalModel(nn.Module):
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """Load a backbone ("mini", a hub id or a folder) as a model. Raises as `cma.load_backbone`.
+        """Load a backbone as a model. Arguments and errors are those of `cma.load_backbone`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> model.encode_text(["a red cat", "two birds"]).shape
@@ -81,11 +87,22 @@ class RetrievalModel(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> RetrievalModel:
-        """Load an adapter and, at its revision, the backbone it names. It acts from now on.
+        """Load an adapter together with the backbone it was trained on, and activate the adapter.
 
-        `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of
-        `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
-        another backbone.
+        Args:
+            source: a folder or "user/name" on the hub, as in `load_adapter`. Its last part, with
+                "_" for a dot, becomes the adapter's name.
+            revision: the adapter's branch, tag or commit on the hub.
+            dtype: the precision of the backbone.
+            device: where the model goes; the CPU by default.
+
+        Returns:
+            The model, with the backbone at the revision that the adapter names.
+
+        Raises:
+            ValueError: this backbone cannot be found here; load it yourself, then use
+                `load_adapter`.
+            FileNotFoundError, OSError: as in `load_adapter` and `load_backbone`.
         """
         folder = hub.fetch(source, FILES, revision)
         wanted = read_config(folder).backbone
@@ -111,14 +128,24 @@ class RetrievalModel(nn.Module):
         seed: int | None = None,
         **options: object,
     ) -> Method:
-        """Build an adapter, or another method, with random or given weights. It acts from now on.
+        """Build an adapter, or another method, and activate it.
 
-        `config` is a `cma.AdapterConfig`, the options of another method, its name in
-        `cma.methods.NAMES` or a class of your own; `options` are fields that differ. With a `seed`
-        it decides the initial values, and the CPU's random state is not changed. Raises ValueError
-        for a name that is in use or cannot be used, an unknown method, options that do not fit the
-        backbone or mean far more numbers than it has, and weights with a missing or extra key, a
-        wrong shape, or a number that is not finite (named).
+        Args:
+            name: what you will call it.
+            config: a `cma.AdapterConfig`, the options of another method, its name in
+                `cma.methods.NAMES`, or a class of your own.
+            state_dict: its weights; random ones by default.
+            seed: decides the random weights, and leaves the CPU's random state as it was.
+            **options: fields that differ from those of `config`.
+
+        Returns:
+            The method, which is also `model.adapters[name]`.
+
+        Raises:
+            ValueError: the name is taken or cannot be used, the method is unknown, its options do
+                not fit the backbone or mean far more numbers than it has, or a weight is missing,
+                unexpected, misshaped or not finite (named).
+            TypeError: `config` is none of the above.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig(bottleneck_dim=4))
@@ -156,7 +183,7 @@ class RetrievalModel(nn.Module):
     def remove_adapter(self, name: str) -> None:
         """Remove the adapter `name`. Raises ValueError if it is unknown.
 
-        If it acts, none acts afterwards, also after a `using` around.
+        If it is active, no adapter is active afterwards, not even after a `using` around this call.
         """
         with self.lock:
             self.get_adapter(name)
@@ -166,10 +193,15 @@ class RetrievalModel(nn.Module):
             del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act; with None none acts, and CLIP is bitwise as loaded.
+        """Activate the adapter `name`, or none: then CLIP computes bitwise as it was loaded.
 
-        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
-        bad scale; then what was chosen before acts when the model next encodes.
+        Args:
+            name: an adapter of this model, or None.
+            scale: multiplies what the adapter adds; 1 is as trained.
+
+        Raises:
+            ValueError: the name is unknown, or the method cannot act at this scale. The previous
+                adapter then stays active.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -185,7 +217,7 @@ class RetrievalModel(nn.Module):
             self._chosen = (name, float(scale))
 
     def _act(self) -> None:
-        """Let the adapter that this model has chosen act on CLIP, which models may share."""
+        """Install this model's active adapter on CLIP, which other models may share."""
         name, scale = self._chosen
         activate(self.clip, None if name is None else self.adapters[name], scale)
 
@@ -203,19 +235,26 @@ class RetrievalModel(nn.Module):
 
     @property
     def lock(self) -> AbstractContextManager:
-        """The lock of the CLIP, which models may share: in a `with`, this thread has it alone.
+        """The lock of the CLIP: inside `with model.lock`, this thread has the CLIP to itself.
 
-        Everything that switches an adapter, embeds or takes a training step holds it. A thread may
-        take it again while it holds it.
+        Everything that switches an adapter, embeds or takes a training step holds it. A thread that
+        holds it may take it again.
         """
         return patch_of(self.clip).lock
 
     @contextmanager
     def using(self, name: str | None, scale: float = 1.0, training: bool = False) -> Iterator[None]:
-        """In this context the adapter `name` acts (or none), in eval mode without gradients.
+        """Activate the adapter `name`, or none, inside a `with`: in eval mode, without gradients.
 
-        With `training` it has both, dropout and gradients. Other threads wait and see
-        nothing of it.
+        Other threads wait until the block ends and never see its adapter.
+
+        Args:
+            name: an adapter of this model, or None.
+            scale: multiplies what the adapter adds; 1 is as trained.
+            training: whether dropout and gradients are on.
+
+        Raises:
+            ValueError: as in `set_adapter`.
         """
         with self.lock, torch.set_grad_enabled(training):
             chosen = self._chosen
@@ -245,18 +284,24 @@ class RetrievalModel(nn.Module):
         license: str = "",
         source: str = "",
     ) -> None:
-        """Write the two files and the model card of the adapter `name`.
+        """Write the adapter `name` and its model card into a folder.
 
-        They are `adapter_config.json`, `adapter_model.safetensors` and README.md.
+        The files are `adapter_config.json`, `adapter_model.safetensors` and README.md. A README.md
+        that somebody has edited is kept, with a warning.
 
-        `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A
-        dict may have "forgetting": {"dataset": name, "difference": as in
-        `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
-        without one the card says unknown. `source` is what the card tells others to load: a hub id,
-        or else the folder's name. A README.md with other text is kept, with a warning.
-        Raises ValueError for an unknown name, an empty folder name, and a record of no training or
-        of another method, other options or another backbone. Whether it is of this adapter or of
-        one that differs only in its weights is not checked.
+        Args:
+            folder: where the files go; created if needed.
+            name: an adapter of this model.
+            record: of the run that trained the adapter, for the card: a `RunRecord`, its dict, or a
+                path. A dict may have "forgetting": {"dataset": name, "difference": as in
+                `results/forgetting.json`}.
+            license: your choice, as the hub names it ("mit"); without one the card says unknown.
+            source: the hub id that the card tells others to load; the folder's name by default.
+
+        Raises:
+            ValueError: the name is unknown, the folder's name is empty, or the record is of no
+                training, of another method, of other options or of another backbone. We cannot
+                check whether it is of another adapter that differs only in its weights.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -284,10 +329,23 @@ class RetrievalModel(nn.Module):
         revision: str | None = None,
         commit_message: str = "Add adapter",
     ) -> str:
-        """Save an adapter to the hub's "user/name", created if needed; returns its address.
+        """Save an adapter to the Hugging Face hub and return its address there.
 
-        It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in
-        one line if the hub refuses it or cannot be reached.
+        Args:
+            name: an adapter of this model.
+            repo_id: "user/name"; created if needed.
+            record: as in `save_adapter`.
+            license: as in `save_adapter`.
+            private: whether a new repository is private; None leaves it to the hub.
+            revision: an existing branch; the default one by default.
+            commit_message: of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: as in `save_adapter`.
+            OSError: the hub refuses it or cannot be reached; one line.
         """
         with TemporaryDirectory() as folder:
             self.save_adapter(folder, name, record, license, repo_id)
@@ -296,13 +354,25 @@ class RetrievalModel(nn.Module):
     def load_adapter(
         self, source: str | Path, name: str, revision: str | None = None, strict: bool = False
     ) -> Method:
-        """Read an adapter, of any method, and add it as `name`. It acts from now on.
+        """Read a saved adapter, of any method, add it as `name` and activate it.
 
-        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`.
-        Files in the cache need no request; `hf download user/name` puts the newest there. Nothing
-        in them is executed. Warns if it was trained on another backbone; with `strict` this is a
-        ValueError. Raises FileNotFoundError, OSError in one line if the hub does not give it,
-        ValueError with the file and the key that does not fit, and for a name as `add_adapter`.
+        Nothing in its files is executed. Files in the hub's cache are used without a request: run
+        `hf download user/name` to put the newest there.
+
+        Args:
+            source: a folder, or "user/name" on the hub.
+            name: what you will call it here.
+            revision: a branch, tag or commit on the hub.
+            strict: refuse an adapter that was trained on another backbone, instead of warning.
+
+        Returns:
+            The method, which is also `model.adapters[name]`.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            OSError: the hub does not give it; one line.
+            ValueError: a file does not fit (with the file and key), the name is taken, or with
+                `strict` the backbone is another one.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> saved = model.add_adapter("ours", cma.AdapterConfig())
@@ -337,9 +407,16 @@ class RetrievalModel(nn.Module):
         return self
 
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
-        """Return un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L].
+        """Return un-normalised embeddings [T, D] of captions.
 
-        Raises as `tokenize`, ValueError for ids of another shape or without the end token.
+        Args:
+            texts: T captions, or their `input_ids` [T, L].
+            max_words: keep at most so many tokens of a caption, start and end included.
+
+        Raises:
+            ValueError: a caption is blank (named by its index), there is none, `max_words` is below
+                3, or the ids have another shape or no end token.
+            TypeError: `texts` is a string, or not all strings.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> captions = model.encode_text(["a red cat", "two birds on a roof"])
@@ -365,10 +442,14 @@ class RetrievalModel(nn.Module):
         return torch.cat(embeddings)[order.argsort()]
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
-        """Return un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
+        """Return un-normalised embeddings [V, D] of pictures.
 
-        Raises TypeError for anything else, ValueError for no picture and for pixels of another
-        shape.
+        Args:
+            images: V PIL pictures, or prepared pixels [V, 3, H, W].
+
+        Raises:
+            TypeError: `images` is anything else.
+            ValueError: there is no picture, or the pixels have another shape.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "green")]
@@ -388,10 +469,15 @@ class RetrievalModel(nn.Module):
             return self.encode_frames(images)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W].
+        """Return un-normalised embeddings [V, F, D] of the frames of clips.
 
-        `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes
-        it again. Raises ValueError for another shape.
+        Args:
+            pixels: prepared frames [V, F, 3, H, W].
+            mask: [V, F], 0 for padding; for methods that look across frames. Give it to the
+                similarity, too.
+
+        Raises:
+            ValueError: a shape is another one.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "blue", "red")]
@@ -412,7 +498,7 @@ class RetrievalModel(nn.Module):
     def encode_frames(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return embeddings [V * F, D] of frames; with a `mask` [V, F] they are those of clips.
 
-        Unlike `encode_images` and `encode_videos` it takes no lock: it is for threads that work
+        Unlike `encode_images` and `encode_videos` this takes no lock: it is for threads that work
         for the one that holds it.
         """
         shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
@@ -432,11 +518,10 @@ class RetrievalModel(nn.Module):
         return torch.cat(embeddings)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Return token ids [T, L] of captions, and how many were cut (with a warning, once).
+        """Return token ids [T, L] of captions, and how many captions were truncated (warns once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end included. Raises
-        ValueError for no caption, a blank one (named by its index) or a max_words below 3,
-        TypeError if not given strings.
+        A caption keeps at most min(context, max_words) tokens, start and end included. Raises as
+        `encode_text`.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -473,7 +558,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def frames_at_once(self) -> int:
-        """How many frames pass the encoder together; on a CPU what its cache holds is faster."""
+        """How many frames pass the encoder together; on a CPU, as many as its cache holds."""
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config

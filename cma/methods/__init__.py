@@ -59,11 +59,20 @@ NAMES = tuple(method.NAME for method in ROWS)
 def attach(
     model: nn.Module, method: str | type[Method], name: str, seed: int = 42, **options: object
 ) -> Method:
-    """Build a method, add it to a `RetrievalModel` as `name` and return it. It acts from now on.
+    """Build a method, add it to a model and activate it: `add_adapter` with a seed.
 
-    It is `model.add_adapter(name, method, seed=seed, **options)`: `method` is one of `NAMES`, or a
-    subclass of `Method`; `seed` decides its initial values, `options` are fields of its `Options`.
-    The CPU's random state is not changed. Raises as `add_adapter`.
+    Args:
+        model: a `RetrievalModel`.
+        method: one of `NAMES`, or a subclass of `Method`.
+        name: what you will call it.
+        seed: decides its initial values; the CPU's random state is not changed.
+        **options: fields of the method's `Options`.
+
+    Returns:
+        The method, which is also `model.adapters[name]`.
+
+    Raises:
+        ValueError: as in `add_adapter`.
 
     >>> model = cma.RetrievalModel.from_pretrained("mini")
     >>> cma.methods.attach(model, "VPT", "prompts", tokens=2).NAME

@@ -114,12 +114,25 @@ def evaluate(
     team: Team = ALONE,
     encoded: Embeddings | None = None,
 ) -> dict:
-    """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
+    """Measure recall (%) and ranks of a model with its active adapter on one split, both ways.
 
-    Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`,
-    `items`, `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95
-    % bootstrap intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is
-    the result of `encode`; without it the split is embedded here.
+    Args:
+        model: with an active adapter, or without one for zero-shot.
+        dataset: the split.
+        config: how captions and media are read and compared.
+        pixels: the reader of media; a new one by default.
+        samples: draws of the bootstrap; 0 gives no intervals.
+        team: the processes that share the work.
+        encoded: the result of `encode`, so that nothing is embedded again.
+
+    Returns:
+        The dict of `cma.metrics.retrieval_metrics`, with `split`, `similarity`, `texts`, `items`,
+        `expected_items`, `cut_captions` and `intervals` {direction: {"R@k": (low, high)}}: 95 %
+        bootstrap intervals over items.
+
+    Raises:
+        NotFinite: an embedding is infinite or NaN.
+        MediaError: a file cannot be read (named).
 
     >>> import pathlib, tempfile, cma, PIL.Image
     >>> folder, items = pathlib.Path(tempfile.mkdtemp()), []

@@ -38,22 +38,36 @@ def train(
     on_epoch: Callable[[RunRecord], None] | None = None,
     team: Team | None = None,
 ) -> RunRecord:
-    """Train the active adapter on a train split, keep one epoch's, and evaluate it.
+    """Train the active adapter on a train split, keep the best epoch, and evaluate it.
 
-    `on_epoch` is called with the record after every epoch. Returns the record and writes into
-    `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`,
-    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings, items
-    and initial weights is resumed from it, or returned if it is finished. If memory runs out, the
-    micro-batch is halved and the run continues with the same step. Ctrl-C and SIGTERM end it after
-    the current step, with a checkpoint. The same seed, initial adapter and number of threads give
-    the same result, bitwise on a CPU in float32. The seed decides held-out items, batches and
-    dropout, not the adapter's initial weights; the global random state is not changed. Other
-    threads may use the model meanwhile: they wait for a step or an evaluation, and with "fp16" find
-    CLIP in half precision until the run ends; another run or plan on this CLIP would end that, so
-    begin none meanwhile. All processes of a launch train as one; `team` is theirs, if it is joined
-    already. Raises TypeError or ValueError for wrong types, no active adapter, missing data,
-    another run in the folder, or a loss that is not finite; OSError if the folder cannot be written
-    to. All but the loss is checked before the first step.
+    `runs_dir/name` gets the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`
+    and `checkpoint.pt`, which is also written every five minutes. A run with the same settings,
+    items and initial weights is resumed from there, or returned if it is finished. Ctrl-C and
+    SIGTERM end it after the current step, with a checkpoint. If memory runs out, the micro-batch is
+    halved and the run goes on with the same step.
+
+    The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in
+    float32. The global random state is not changed. Other threads may use the model meanwhile: they
+    wait for a step or an evaluation, and with "fp16" find CLIP in half precision until the run
+    ends. Do not start another run or plan on this CLIP meanwhile. All processes of a launch train
+    as one.
+
+    Args:
+        model: with an active adapter, whose weights are the run's initial ones.
+        dataset: a train split; the folder's other splits are used for validation and the final
+            recall.
+        config: the settings of the run.
+        on_epoch: called with the record after every epoch.
+        team: the processes of this launch, if they are joined already.
+
+    Returns:
+        The record of the run, as in `run.json`.
+
+    Raises:
+        TypeError: `model`, `dataset` or `config` has the wrong type.
+        ValueError: no adapter is active, media are missing, the folder holds another run, or a loss
+            is not finite.
+        OSError: the folder cannot be written to.
 
     >>> import json, pathlib, tempfile, cma, PIL.Image
     >>> folder = pathlib.Path(tempfile.mkdtemp())

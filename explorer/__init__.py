@@ -12,6 +12,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "answers": ["ask", "examples", "rank_changes", "search_both", "why"],
         "attention": ["explain"],
+        "demo": ["demo_galleries"],
         "index": ["IndexConfig", "MediaIndex"],
         "gallery": ["Gallery", "load_first", "open_galleries"],
         "pictures": ["image_grid", "results_grid", "still", "title_of", "why_figure"],

@@ -1,0 +1,82 @@
+"""What only notebooks use: names of runs, and what guessing and the best answer reach."""
+
+import dataclasses
+
+import pytest
+from helpers import chance_recall, name_by_recipe, recall_ceiling, run_name
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cma.config import TrainConfig
+from cma.data import load
+from cma.recipes import RECIPES, recipe
+from tests.toy_data import write_images
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return load(write_images(tmp_path_factory.mktemp("toy") / "data", {"test": 10}), "test")
+
+
+SETTINGS = st.dictionaries(
+    st.sampled_from("abc"), st.text() | st.integers() | st.none(), min_size=3
+)
+
+
+@given(SETTINGS, SETTINGS, SETTINGS)
+def test_runs_have_one_name_exactly_where_their_settings_are_equal(one, other, usual):
+    first, second = run_name("base", one, usual), run_name("base", other, usual)
+    assert (first == second) == (
+        {k: str(v) for k, v in one.items()} == {k: str(v) for k, v in other.items()}
+    )
+    assert first == run_name("base", dict(reversed(one.items())), usual)
+    assert (first == "base") == (one == usual)
+    assert TrainConfig(name=first).name == first and len(first) < 150 and not first.endswith(".")
+
+
+def test_a_run_name_can_be_read():
+    usual = {"seed": 42, "lr": 0.005, "backbone": "mini"}
+    assert run_name("a-run", usual | {"seed": 7, "lr": 0.002}, usual) == "a-run,lr=0.002,seed=7"
+    path = run_name("a-run", usual | {"backbone": "../clips/small"}, usual)
+    assert path.startswith("a-run,backbone=..-clips-small,")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_only_a_run_of_the_recipes_own_settings_has_the_plain_name(name):
+    own = recipe(name)
+    config = own.train_config().merge({"name": "x", "workers": 0, "cache": False, "runs_dir": "y"})
+    assert (
+        name_by_recipe(own, "base", config.merge({"if_exists": "replace"}), own.backbone) == "base"
+    )
+    others = [
+        ({"seed": 7}, None),
+        ({"epochs": 7}, None),
+        ({"eval_items": 24}, None),
+        ({}, "some/clip"),
+    ]
+    names = {
+        name_by_recipe(own, "base", config.merge(o), clip or own.backbone) for o, clip in others
+    }
+    assert len(names) == 4 and "base" not in names
+
+
+def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(dataset):
+    assert chance_recall(dataset) == pytest.approx(10)
+    assert chance_recall(dataset, 20) == 100
+    pair = zip(dataset.items, ["A cat", "a  cat "], strict=False)
+    items = tuple(dataclasses.replace(item, captions=(caption,)) for item, caption in pair)
+    assert recall_ceiling(dataclasses.replace(dataset, items=items)) == 50
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=4))
+def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, captions):
+    items = tuple(
+        dataclasses.replace(dataset.items[i], captions=tuple(words))
+        for i, words in enumerate(captions)
+    )
+    small = dataclasses.replace(dataset, items=items)
+    hits = sum(
+        max(words.count(sentence) for words in captions)
+        for sentence in {w for ws in captions for w in ws}
+    )
+    assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))

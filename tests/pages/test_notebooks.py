@@ -1,0 +1,870 @@
+"""The committed notebooks as a reader meets them, and the command that runs them."""
+
+import ast
+import copy
+import importlib.util
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from contextlib import redirect_stdout
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import nbformat
+import papermill
+import papermill.cli
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from helpers import checked
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import cma
+import explorer.index
+from cma.files import write_whole
+from cma.training import TrainConfig
+from data_prep.__main__ import main as data_prep
+from data_prep.mini.things import Name, Thing
+from experiments import rows
+from experiments.pretraining import PretrainConfig
+from experiments.pretraining.crowds import Crowds
+from tests import ROOT
+from tests.conftest import build_clip
+from tests.experiments.pretraining.conftest import corpus
+from tests.experiments.test_gains import ROWS
+from tests.toy_data import write_images
+from tests.toy_media import write_videos
+
+HERE = ROOT / "notebooks"
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted(HERE.glob("*.ipynb"))}
+spec = importlib.util.spec_from_file_location("run_notebooks", HERE / "run.py")
+run = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(run)
+README = (ROOT / "README.md").read_text("utf-8")
+KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
+OURS, TWIN = "cross-modal adapter", "adapter without sharing"
+
+
+def code_of(stem: str) -> list:
+    """The code cells but the one that sets up Colab, which is there once the repository has an
+    address.
+    """
+    cells = [cell for cell in NOTEBOOKS[stem].cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "setup" not in cell.metadata.get("tags", [])]
+
+
+def execute(stem: str, *holds: str, **names) -> dict:
+    """Run a notebook's imports, its parameters and, in this order, the cells that hold these texts.
+
+    `names` replace parameters and stand for what other cells define. Returns all that is defined
+    then.
+    """
+    sources = [cell.source for cell in code_of(stem)]
+    cells = [source for text in holds for source in sources if text in source]
+    assert len(cells) == len(holds)
+    defined = {}
+    exec(f"{sources[0]}\n{sources[1]}", defined)
+    defined |= {"ROOT": ROOT, "device": "cpu"} | names
+    for source in cells:
+        exec(compile(source, stem, "exec"), defined)
+    return defined
+
+
+def test_each_has_a_tiny_size_of_parameters_that_it_has():
+    assert set(run.TINY) == set(NOTEBOOKS)
+    for stem, small in run.TINY.items():
+        assert set(small) <= set(papermill.inspect_notebook(str(HERE / f"{stem}.ipynb")))
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_committed_as_it_ran_from_a_fresh_kernel_and_small_enough_to_be_shown_by_github(stem):
+    notebook, code = NOTEBOOKS[stem], code_of(stem)
+    assert run.clean(copy.deepcopy(notebook)) == notebook  # its cells are counted from 1
+    kinds = [output.output_type for cell in code for output in cell.outputs]
+    assert kinds and "error" not in kinds
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert (HERE / f"{stem}.ipynb").stat().st_size < 1_000_000
+    assert not re.search(r"[\s\"'(=:](/home|/root|/Users|/tmp|/work)/", nbformat.writes(notebook))
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_prose_states_no_number_that_no_cell_prints(stem):
+    """A share or a decimal in a sentence stands in the code or an output above it."""
+    above = "95 % 100 %"  # every interval's level, and all of them
+    for cell in NOTEBOOKS[stem].cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"\$[^$]*\$|`[^`]*`|\[[^]]*\]\([^)]*\)|section \d\.\d", "", cell.source)
+            for number in re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+", prose):
+                assert number in above, f"{number} in: {prose}"
+        above += cell.source if cell.cell_type == "code" else ""
+        above += "".join(
+            str(output.get("text", output.get("data"))) for output in cell.get("outputs", [])
+        )
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_readme_names_every_notebook_with_its_times(stem):
+    row = re.search(rf"^\| \[.*notebooks/{stem}\.ipynb.*$", README, flags=re.MULTILINE)[0]
+    assert (
+        f"**Time:** {row.split('|')[-2].strip()} on one CPU core" in NOTEBOOKS[stem].cells[0].source
+    )
+
+
+def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
+    page = (HERE / "README.md").read_text("utf-8")
+    times = re.findall(
+        r"^\| \[.*?\]\(notebooks/(\w+)\.ipynb\).*\| ([^|]+) \|$", README, flags=re.MULTILINE
+    )
+    row = r"^\| \[.*?\]\((\w+)\.ipynb\) \| [^|]+ \| ([^|]+) \| ([^|]+) \|"
+    here = re.findall(row, page, flags=re.MULTILINE)
+    assert [(stem, time) for stem, _, time in here] == times and [one[0] for one in here] == list(
+        NOTEBOOKS
+    )
+    assert [stem for stem, written, _ in here if written != "–"] == list(EXERCISES)
+    words = re.findall(r"^- \*\*([^*]+)\*\*", page, flags=re.MULTILINE)
+    assert len(words) == len(set(words)) > 20
+    assert (
+        "](README.md#words)" in NOTEBOOKS["02_adapter_anatomy"].cells[0].source
+        and "\n## Words\n" in page
+    )
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
+    """Also where a default run does not come by, such as the training of 02b."""
+    nodes = list(ast.walk(ast.parse("\n".join(cell.source for cell in code_of(stem)))))
+    imported = {}
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(ast.unparse(node), imported)
+    modules = {name for name, value in imported.items() if isinstance(value, ModuleType)}
+    names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    taken = [
+        name for name in names if re.fullmatch(r"[\w.]+", name) and name.split(".")[0] in modules
+    ]
+    assert len(taken) > 5
+    for name in taken:
+        eval(name, imported)
+
+
+EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts for what
+    "01_data_prep": {
+        "recall_at": ("library_recall", ("<=", "<")),
+        "picture_ranks": ("visual_ranks", (" & ~own", "")),
+    },
+    "02_adapter_anatomy": {
+        "adapter_output": (
+            "CrossModalAdapters.forward",
+            ("[own_part, shared_part]", "[shared_part, own_part]"),
+        ),
+        "shared_gradient": (
+            "library_shared_gradient",
+            ("    text.shared = vision.shared\n", ""),
+        ),
+        "with_added": ("library_with_added", ("handle.remove()", "pass")),
+        "trained_parameters": ("counted", ("- 2 * d_s", "- d_s")),
+        "contrastive_loss": (
+            "symmetric_cross_entropy",
+            (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
+        ),
+    },
+    "02b_pretrain_mini_clip": {
+        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
+    },
+    "03_train_flickr30k": {
+        "text_ranks": ("ranks", (">=", ">")),
+        "masked_loss": ("symmetric_cross_entropy", (".fill_diagonal_(False)", "")),
+        "find_rate": ("library_find_rate", ("[-5:]", "[:5]")),
+    },
+    "04_train_msrvtt": {
+        "mean_of_frames": ("mean_pooled", ("frames * mask[..., None]", "frames")),
+        "weighed_by_text": ("text_conditioned", ("-torch.inf", "0.0")),
+    },
+    "05_retrieval_explorer": {
+        "nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", "")),
+        "share_worse": ("library_share_worse", ("after > before", "after >= before")),
+    },
+    "06_compare_methods": {
+        "paired": ("library_paired", ("other <= k", "other < k")),
+        "holm": ("holm", ("max(highest, ", "max(0.0, ")),
+        "own_method": ("library_own_method", ("z + scale * shift", "z + shift")),
+    },
+    "07_your_own_media": {
+        "nearest_files": ("library_nearest_files", (".mean(dim=0)", "[0]")),
+        "for_few": ("library_for_few", ("** 0.5", "")),
+    },
+    "08_quirks": {
+        "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
+        "warmup_cosine": (
+            "library_warmup_cosine",
+            ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)"),
+        ),
+    },
+}
+# what an exercise needs of an earlier cell
+NEEDED = {"02_adapter_anatomy": ("class Bottleneck",), "04_train_msrvtt": ("clips_of = ",)}
+EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
+
+
+def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
+    """What the check of an exercise defines, and the first line that it prints.
+
+    With `change`, ("", "") for none, the folded solution stands in place of the unfilled body.
+    """
+    cells = NOTEBOOKS[stem].cells
+    found = rf"def {name}\(|= checked\({name},"
+    asked, check = [number for number, cell in enumerate(cells) if re.search(found, cell.source)]
+    stub, after = cells[asked].source, cells[check + 1].source
+    if change:
+        solution = re.search(
+            r"<summary>Solution</summary>.*?```python\n(.*?)```", after, flags=re.DOTALL
+        )[1]
+        assert stub.endswith("\n    return None") and change[0] in solution
+        stub = stub.removesuffix("    return None") + solution.replace(*change)
+    with redirect_stdout(io.StringIO()) as printed:
+        defined = execute(stem, *NEEDED.get(stem, ()))
+        exec(stub, defined)
+        exec(cells[check].source, defined)
+    return defined, printed.getvalue().splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "yours, taken, said",
+    [
+        (lambda x: None, False, "not filled in yet: going on with cma's own function"),
+        (lambda x: x + 1, True, "right, in all 2 cases"),
+        (lambda x: x * 2, False, "case 2 of 2 differs, so we go on with cma's own function"),
+    ],
+)
+def test_an_exercise_goes_on_with_what_is_right(yours, taken, said, capsys):
+    ours = lambda x: x + 1  # noqa: E731
+    assert checked(yours, ours, (1,), (2,)) is (yours if taken else ours)
+    assert capsys.readouterr().out.startswith(said)
+
+
+@pytest.mark.parametrize("stem, name", EACH_EXERCISE)
+def test_an_exercise_is_committed_unfilled_and_goes_on_with_cmas_own_function(stem, name):
+    defined, said = exercise(stem, name)
+    assert said == "not filled in yet: going on with cma's own function"
+    assert defined[name].__qualname__ == EXERCISES[stem][name][0]
+    printed = [str(output.get("text")) for cell in code_of(stem) for output in cell.outputs]
+    assert sum(said in text for text in printed) == len(EXERCISES[stem])
+
+
+@pytest.mark.parametrize("stem, name", EACH_EXERCISE)
+def test_the_folded_solution_of_an_exercise_is_right_and_a_wrong_one_is_told(stem, name):
+    defined, said = exercise(stem, name, "", "")
+    assert re.fullmatch(r"right, in all \d+ cases", said) and defined[name].__qualname__ == name
+    own, wrong = EXERCISES[stem][name]
+    defined, said = exercise(stem, name, *wrong)
+    assert re.match(r"case \d of \d differs, so we go on with cma's own function: ", said)
+    assert defined[name].__qualname__ == own
+
+
+def command(*words: str) -> tuple[Result, dict[str, dict]]:
+    """How `python notebooks/run.py WORDS` ends, and what it asks of papermill, by notebook."""
+    asked = {}
+    with pytest.MonkeyPatch.context() as patch:
+        keep = lambda path, _, **how: asked.update({Path(path).stem: how})  # noqa: E731
+        patch.setattr(run.papermill, "execute_notebook", keep)
+        if "--jobs" in words:  # in this process alone
+            words = (*words, "--jobs", "1")
+        return CliRunner().invoke(run.main, [*words, "--out", tempfile.gettempdir()]), asked
+
+
+LINES = (
+    "README.md",
+    "docs/library.md",
+    "notebooks/README.md",
+    "results/README.md",
+    "docs/reproduce.md",
+    "CONTRIBUTING.md",
+    "data_prep/README.md",
+    "cma/mini_clip/README.md",
+)
+
+
+def lines_to_type() -> list[str]:
+    """What follows every `python notebooks/run.py` in the files of `LINES` and in the notebooks'
+    text.
+    """
+    texts = [(ROOT / name).read_text("utf-8") for name in LINES]
+    cells = [cell for notebook in NOTEBOOKS.values() for cell in notebook.cells]
+    texts += [cell.source for cell in cells if cell.cell_type == "markdown"]
+    lines = re.findall(r"python notebooks/run\.py( [^`\n#&]*)", "\n".join(texts))
+    return sorted({line.strip() for line in lines})
+
+
+@pytest.mark.parametrize("line", lines_to_type())
+def test_what_a_reader_is_told_to_type_can_run_to_its_end(line):
+    words = shlex.split(line)
+    ended, asked = command(*words)
+    assert ended.exit_code == 0 and asked
+    for how in asked.values():
+        assert how["execution_timeout"] is None or not {"-p", "-r", "-y"} & set(words)
+        assert "--replace" in words or "if_exists" not in how["parameters"].get("overrides", {})
+
+
+def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for goal in ("run", "notebooks"):
+        recipe = rf"^{goal}: .*\n\t\$\(PYTHON\) notebooks/run\.py(.*)$"
+        words = re.search(recipe, makefile, flags=re.MULTILINE)[1]
+        ended, asked = command(*words.replace("--commit", "").split())
+        assert ended.exit_code == 0 and set(asked) == set(run.TINY)
+        for name, how in asked.items():
+            trains = name.startswith(("02b", "03", "04", "06"))
+            assert how["execution_timeout"] == (None if trains else 1800), name
+            if name[:2] in ("03", "04", "07"):
+                assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name
+    (how,) = command("07", "-y", "overrides: {lr: 0.002}", "-r", "query", "42")[1].values()
+    assert how["parameters"] == {"overrides": {"lr": 0.002}, "query": "42"}
+    assert command("04", "--limit", "60")[1]["04_train_msrvtt"]["execution_timeout"] == 60
+    # by their beginnings, in whole words
+    assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]
+    assert list(command("02")[1]) == ["02_adapter_anatomy"]
+    assert list(command()[1]) == list(NOTEBOOKS)
+    with pytest.MonkeyPatch.context() as patch:  # a copy beside the notebooks is none of them
+        patch.setattr(run, "HERE", tmp_path)
+        small_notebook(tmp_path / "03_train_flickr30k.ipynb", "")
+        small_notebook(tmp_path / "03_train_flickr30k-Copy1.ipynb", "")
+        assert list(command("--one", "03_train_flickr30k")[1]) == ["03_train_flickr30k"]
+        assert command("--tiny")[0].exit_code == 0
+
+
+def small_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
+
+
+def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path):
+    folder, log = tmp_path / "notebooks", tmp_path / "log"
+    folder.mkdir()
+    shutil.copyfile(HERE / "run.py", folder / "run.py")
+    said = (
+        f"import time; log = {str(log)!r}; note = lambda word: open(log, 'a').write(word + '\\n')"
+    )
+    until_06 = "while time.monotonic() < end and '06' not in open(log).read(): time.sleep(0.05)"
+    for name, does in (
+        (
+            "03_train_flickr30k",
+            f"end = time.monotonic() + 60; note('03')\n{until_06}\nnote('03 ends')",
+        ),
+        ("05_retrieval_explorer", "note('05')"),
+        ("06_compare_methods", "note('06'); assert False"),
+    ):
+        small_notebook(folder / f"{name}.ipynb", said, does)
+    command = [sys.executable, folder / "run.py", "--jobs", "2"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and "error: 06_compare_methods failed, see above" in ended.stderr
+    order = log.read_text().split("\n")
+    assert order.index("06") < order.index("03 ends") < order.index("05")
+    assert "05_retrieval_explorer.ipynb: " in ended.stdout
+
+
+def test_a_notebook_that_needs_one_that_failed_does_not_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "AFTER", {"b": ("a",), "c": ("b",)})
+    for name in "abcd":
+        (tmp_path / f"{name}.ipynb").touch()
+    started = []
+
+    def start(command, **_):
+        started.append(command[-1])
+        return SimpleNamespace(returncode=command[-1] == "a")
+
+    monkeypatch.setattr(run.subprocess, "run", start)
+    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == ["a", "b", "c"]
+    assert started == ["a", "d"]
+    assert "b: not started, because a failed" in capsys.readouterr().err
+
+
+def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
+    times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
+    names = {name.partition("_")[0]: name for name in NOTEBOOKS}
+    for name, time in times.items():
+        (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
+    started = []
+
+    def start(command, **_):
+        started.append(command[-1].partition("_")[0])
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(run.subprocess, "run", start)
+    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
+    assert started == ["08", "03", "05", "02b", "01"]
+
+
+def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
+    folder, out = tmp_path / "notebooks", tmp_path / "elsewhere" / "executed"
+    folder.mkdir()
+    shutil.copyfile(HERE / "run.py", folder / "run.py")
+    (folder / "helpers.py").write_text("VALUE = 7")
+    small_notebook(folder / "01_data_prep.ipynb", "import helpers; assert helpers.VALUE == 7")
+    command = [sys.executable, folder / "run.py", "--out", out]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert (out / "helpers.py").read_text() == "VALUE = 7"
+
+
+def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
+    read = (
+        "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
+    )
+    small_notebook(tmp_path / "a.ipynb", read)
+    run.run(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, None, False)
+    seen = ast.literal_eval(nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].text)
+    # files, gone afterwards
+    assert seen["transport"] == "ipc" and not Path(seen["ip"]).parent.exists()
+
+
+def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(
+    tmp_path, monkeypatch
+):
+    target = tmp_path / "out" / "a.ipynb"
+    small_notebook(tmp_path / "a.ipynb", "1 + 1", "1 / 0")
+    with pytest.raises(papermill.PapermillExecutionError):
+        run.run(tmp_path / "a.ipynb", target, {}, None, False)
+    assert "ZeroDivisionError" in target.read_text("utf-8")
+    before = target.read_bytes()
+
+    def full_disk(notebook, path, *_, **__):
+        assert Path(path) != target
+        Path(path).write_text("{", "utf-8")
+        raise OSError(28, "No space left on device", path)
+
+    monkeypatch.setattr(run.papermill.execute, "write_ipynb", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run.run(tmp_path / "a.ipynb", target, {}, None, True)
+    assert target.read_bytes() == before and list(target.parent.iterdir()) == [target]
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    ended = CliRunner().invoke(
+        run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")]
+    )
+    assert ended.exit_code == 1 and re.fullmatch(r"error: .*file.*\n", ended.output)
+
+
+VALUES = st.text() | st.sampled_from(
+    ["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"]
+)
+
+
+@given(st.sampled_from("pr"), VALUES)
+def test_a_value_is_read_as_papermill_reads_it(option, value):
+    theirs = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"])
+        )
+        papermill.cli.papermill(
+            ["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False
+        )
+    ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
+    assert ended.exit_code == 0
+    # nan is not equal to itself
+    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)
+
+
+def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(SystemExit, match=r"^error: papermill: .* `pip install .*\[notebooks\]'`$"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+@pytest.mark.parametrize(
+    "stem", [stem for stem in NOTEBOOKS if stem.startswith(("02b", "03", "04", "06"))]
+)
+def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
+    imports = code_of(stem)[0].source
+    monkeypatch.setitem(sys.modules, "experiments", None)
+    with pytest.raises(
+        ImportError, match=r"^`experiments` comes with a clone alone: run `pip install -e"
+    ):
+        exec(imports[imports.index("try:") :], {})
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("02 -p sed 1", "02_adapter_anatomy.ipynb: no parameter 'sed'; it has: .*seed"),
+        ("01 03 -p recipe paper", "01_data_prep.ipynb: no parameter 'recipe'"),
+        ("99", "no notebook '99'; there are: 01_data_prep"),
+        ("03 -y 'items: ['", "-y 'items: \\['.*not YAML"),
+        ("03 -y 5", "-y '5': expected names and values"),
+        ("03 -y 'overrides: 5'", "overrides=5: expected dict.*-y"),
+        ("""03 -p overrides '{"epochs": 1}'""", "overrides=.*expected dict.*-y"),
+        ("02b -p train maybe", "train='maybe': expected bool"),
+        ("03 -p seed 4x", "seed='4x': expected int, such as 42"),
+        ("07 -p query 42", "query=42: expected str.*-r"),
+    ],
+)
+def test_a_broken_value_is_one_line(words, said):
+    ended, asked = command(*shlex.split(words))
+    assert not asked and ended.exit_code == 1 and re.fullmatch(f"error: .*{said}.*\n", ended.output)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Toy dataset folders named as the offline benchmarks, with their recipes, and one of another
+    name.
+    """
+    root = tmp_path_factory.mktemp("data")
+    for name, recipe in {"mini-flickr30k": None, "mini-msrvtt": None, "mine": "flickr30k"}.items():
+        write_images(root / name, {"train": 8, "val": 4, "test": 4}, recipe=recipe or name)
+    return root
+
+
+def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
+    shutil.copytree(data_root, tmp_path / "data")
+    shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
+    load, train = cma.load_backbone, cma.train
+    monkeypatch.setattr("cma.model.load_backbone", lambda *_: load("mini"))
+    short = lambda model, data, config: train(model, data, replace(config, epochs=1))  # noqa: E731
+    monkeypatch.setattr(cma, "train", short)
+    monkeypatch.chdir(tmp_path)
+    defined = {}
+    page = (ROOT / "docs" / "library.md").read_text("utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)[1], defined)
+    assert defined["record"].metrics["items"] == 4
+    assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
+
+
+def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
+    """The names of the runs that a training notebook makes, and its `if_exists`."""
+    defined = execute(name, "train_config(", **{"data_root": str(data_root), **parameters})
+    nodes = ast.walk(ast.parse("\n".join(cell.source for cell in code_of(name))))
+    words = [word for node in nodes if isinstance(node, ast.Call) for word in node.keywords]
+    names = {eval(ast.unparse(word.value), defined) for word in words if word.arg == "name"}
+    return names, defined["config"].if_exists
+
+
+@pytest.mark.parametrize(
+    "name, data", [("03_train_flickr30k", "mini-flickr30k"), ("04_train_msrvtt", "mini-msrvtt")]
+)
+def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_load(
+    name, data, data_root
+):
+    usual, if_exists = runs_of(name, data_root, {})
+    assert {f"{data}-cross-modal", f"{data}-zero-shot"} <= usual and if_exists == "resume"
+    seen = set(usual)
+    other = {"dataset": "mine", "backbone": "openai/clip-vit-base-patch32", "seed": 7, "items": 3}
+    for changed in [{key: value} for key, value in other.items()] + [{"overrides": {"epochs": 20}}]:
+        names, _ = runs_of(name, data_root, changed)
+        assert len(names) == len(usual) and not names & seen, changed
+        seen |= names
+    assert runs_of(name, data_root, {"overrides": {"if_exists": "replace"}}) == (usual, "replace")
+
+
+@pytest.mark.parametrize("stem", ["03_train_flickr30k", "04_train_msrvtt"])
+@pytest.mark.parametrize(
+    "recorded, dataset, trained",
+    [
+        ([OURS, TWIN], "mini-flickr30k", []),
+        ([OURS], "mini-flickr30k", [TWIN]),
+        ([OURS, TWIN], "flickr30k", [TWIN]),
+        ([], "mini-flickr30k", [TWIN]),
+    ],
+)
+def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
+    stem, recorded, dataset, trained, tmp_path, monkeypatch
+):
+    ranks = {"42": {"text_to_visual": [1, 2], "visual_to_text": [1, 1]}}
+    for method, name in product(recorded, (dataset, "a", "z")):
+        row = rows.MethodRow(name, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
+        row.save(tmp_path / "results" / "methods")
+    monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
+    nothing = lambda *_, **__: None  # noqa: E731
+    own = {
+        "ROOT": tmp_path,
+        "folder": tmp_path,
+        "records": {},
+        "runs": {},
+        "results": {},
+        "OURS": OURS,
+        "TWIN": TWIN,
+        "model": None,
+        "train_set": SimpleNamespace(name="mini-flickr30k"),
+        "settings": SimpleNamespace(backbone="mini"),
+        "config": TrainConfig(),
+        "named": str,
+        "fresh": nothing,
+        "say": nothing,
+    }
+    defined = execute(stem, "kept = {", "-no-sharing", **own)
+    assert list(defined["results"]) == trained
+    assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
+    write_whole(tmp_path / "media" / "origin.json", '{"pixels": "ab"}')
+    assert execute(stem, "kept = {", **own)["kept"] == {}  # rows of another world
+
+
+@pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])
+def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
+    recorded, tmp_path, capsys
+):
+    for row in recorded:
+        row.save(tmp_path / "methods")
+    said, of = [], SimpleNamespace(name="mini-flickr30k")
+    own = {
+        "results": str(tmp_path),
+        "train_set": of,
+        "kind": "image",
+        "display": said.append,
+    }
+    execute("06_compare_methods", "OURS, FULL, ZERO, TWIN", "def verdict(", "word = (", **own)
+    if recorded != ROWS:
+        command = "`python -m experiments study data/mini-flickr30k`"
+        assert not said and capsys.readouterr().out.endswith(
+            f"No record yet: {command} makes it.\n"
+        )
+        return
+    lines = said[0].data.splitlines()
+    assert len(lines) == 5 and " of the gain, " in lines[1]
+    for shares in ((96, 91), (114, 89)):
+        told = r"flickr30k {} %, \S+ points; coco {} %, \S+ points".format(*shares)
+        assert re.search(told, lines[1])  # never a share without the points
+    assert "**does not hold here**" in lines[2] and "Near: in no direction." in lines[2]
+    assert "**above** CoOp (both ways), and clearly **below** none" in lines[3]
+    assert "trains 100 parameters, **2.0 %**" in lines[4]
+
+
+def test_06_tells_how_a_method_of_your_own_gets_a_row_of_all_test_items(toy_processor, tmp_path):
+    counts = {"train": 8, "val": 3, "test": 6}
+    folder = write_images(tmp_path / "toy", counts, recipe="mini-flickr30k")
+    budget = {"epochs": 1, "rates": [1e-3], "rate_seeds": [1], "seeds": [2], "scan": False}
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "protocol.json").write_text(json.dumps({"budgets": {"toy": budget}}))
+    own = {"ROOT": tmp_path, "folder": folder, "train_set": cma.data.load(folder, "train")}
+    own |= {"clip": build_clip(), "processor": toy_processor, "kind": "image"}
+    defined = execute("06_compare_methods", "def own_method(", "class Shift(", **own)
+    last = NOTEBOOKS["06_compare_methods"].cells[-1].source
+    exec(re.search(r"```python\n(from experiments .*?)```", last, re.DOTALL)[1], defined)
+    (row,) = rows.read_rows(tmp_path / "results" / "methods")
+    test = cma.data.load(folder, "test")
+    assert row.method == "shift" and row.text_to_item == test.text_to_item.tolist()
+
+
+def test_another_pre_training_has_a_folder_of_its_own():
+    def folder(**parameters) -> Path:
+        validation = SimpleNamespace(recipe="mini-flickr30k")
+        return execute(
+            "02b_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters
+        )["folder"]
+
+    assert folder() == ROOT / "runs" / "mini_clip"
+    assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
+
+
+def test_cleaning_drops_what_a_reader_does_not_need():
+    v4 = nbformat.v4
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
+    outputs = [
+        v4.new_output("stream", name="stderr", text="50%|#####"),
+        v4.new_output("stream", name="stdout", text="one\n"),
+        v4.new_output("stream", name="stdout", text="two\n"),
+        v4.new_output("display_data", data=widget),
+        v4.new_output("execute_result", data={"text/plain": "3"}, execution_count=9),
+    ]
+    cells = [
+        v4.new_code_cell(
+            "a = 1", metadata={"tags": ["parameters"], "papermill": {}}, execution_count=4
+        ),
+        v4.new_code_cell("a = 2", metadata={"tags": ["injected-parameters"]}, execution_count=5),
+        v4.new_code_cell("a", outputs=outputs, execution_count=9),
+    ]
+    metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}, "widgets": {}}
+    cleaned = run.clean(v4.new_notebook(cells=cells, metadata=metadata))
+    assert [cell.execution_count for cell in cleaned.cells] == [1, 2]
+    assert cleaned.cells[0].metadata == {"tags": ["parameters"]}
+    assert [output.get("text") for output in cleaned.cells[1].outputs] == ["one\ntwo\n", None]
+    assert cleaned.cells[1].outputs[1].execution_count == 2
+    assert set(cleaned.metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("seed", [0, 199, 2**31])
+def test_02b_takes_any_seed(seed):
+    pixels, drawings = corpus()
+    things = {
+        one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object")
+        for one in drawings
+    }
+    shown = {"pixels": pixels, "rows": drawings, "crowds": Crowds(pixels, drawings, things)}
+    config = PretrainConfig(mix=(("emoji", 0.5), ("mono", 0.5)))
+    cells = "augment(", "image_grid("
+    defined = execute("02b_pretrain_mini_clip", *cells, seed=seed, config=config, **shown)
+    assert len(defined["pictures"]) == len(defined["captions"]) == 20
+
+
+def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path, capsys):
+    counts = {"train": 6, "val": 2, "test": 4}
+    write_images(tmp_path / "data" / "flickr30k", counts)
+    write_videos(tmp_path / "data" / "msrvtt", counts)
+    cells = (
+        "def records_of",
+        "whole = {}",
+        "    known = [",
+        "further = {}",
+        "words = {}",
+        "def of_splits",
+    )
+    cells += ("shared = {}", ".boxplot(")
+    names = {"image_dataset": "flickr30k", "video_dataset": "msrvtt"}
+    defined = execute("01_data_prep", *cells, ROOT=tmp_path, **names)
+    assert defined["describers"] == ["caption 1", "caption 2"]
+    printed = capsys.readouterr().out
+    assert "nobody has recorded" in printed and "no further test sets" in printed
+    assert "of the test are in training" in printed
+
+
+def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
+    write_images(tmp_path / "data" / "mini-flickr30k", {"test": 20})
+    write_videos(tmp_path / "data" / "mini-msrvtt", {"test": 7})
+
+    def make(folder, items):
+        cells = "def copy_named", "def make_example"
+        return execute("07_your_own_media", *cells, ROOT=tmp_path, items=items)["make_example"](
+            folder
+        )
+
+    make(tmp_path / "mine", 5)
+    folder, table = make(tmp_path / "mine", None)
+    kinds = {file.file_name: file.kind for file in explorer.index.find(folder)[1]}
+    assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(
+        kinds
+    )
+    assert Counter(kinds.values()) == {"image": 20 + 2, "video": 6 + 1}
+    words = [
+        "folder",
+        "--source",
+        folder,
+        "--captions",
+        table,
+        "--kind",
+        "image",
+        "--out",
+        tmp_path / "out",
+    ]
+    assert data_prep([*map(str, words), "--allow-missing"]) == 0
+    captions = [
+        len(cma.data.load(tmp_path / "out", split).captions) for split in ("train", "val", "test")
+    ]
+    assert captions == [20, 4, 16]
+
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "a.jpg").write_bytes(b"precious")
+    with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
+        make(tmp_path / "holiday", None)
+    assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
+
+
+def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfig:
+    """The settings with which 07 trains on the captions of `folder`; nothing is trained."""
+    trained, nothing = [], lambda *_: None
+    stand_ins = {"splits": {"train": dataset}}
+    stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing, adapters={})
+    record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
+        patch.setattr(cma.training, "training_curve", nothing)
+        own = {
+            "media": str(folder),
+            "table": "captions",
+            "chosen": "mini",
+            "runs": tmp_path / "runs",
+        }
+        own |= stand_ins | {"folder": folder} | parameters
+        cells = ("own = runs", "def for_few(", "= checked(for_few", "train_config(")
+        execute("07_your_own_media", *cells, **own)
+    return trained[0]
+
+
+def test_07_replaces_no_trained_adapter_unasked(tmp_path, capsys):
+    dataset = cma.data.load(write_images(tmp_path / "toy", {"train": 12}), "train")
+    places, folders = [], [tmp_path / "one" / "pictures", tmp_path / "two" / "pictures"]
+    for folder in folders:
+        write_images(folder, {"test": 1})
+        for parameters in ({}, {"overrides": {"epochs": 9}}, {"seed": 7}, {"chosen": "other/clip"}):
+            config = run_of_07(folder, dataset, tmp_path, **parameters)
+            assert config.if_exists == "resume"
+            places.append(Path(config.runs_dir) / config.name)
+    assert len(set(places)) == len(places) == 8
+    assert "is a new run" in capsys.readouterr().out
+    places[0].mkdir(parents=True)
+    (places[0] / "checkpoint.pt").touch()
+    for overrides, said in (({}, "goes on with"), ({"if_exists": "replace"}, "replaces")):
+        config = run_of_07(folders[0], dataset, tmp_path, overrides=overrides)
+        assert config.name == places[0].name and f"{said} an earlier run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "stem, after",
+    [
+        ("02_adapter", "02b_pretrain"),
+        ("02b_pretrain", "03_train"),
+        ("05_retrieval", "06_compare"),
+        ("07_your_own", "08_quirks"),
+    ],
+)
+def test_next_is_the_notebook_that_follows(stem, after):
+    (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))
+    for cell in (cells[0], cells[-1]):
+        assert re.search(r"Next: \[[^]]*\]\((\w+)", cell.source)[1].startswith(after)
+
+
+def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    folder = write_images(tmp_path / "data" / "mini-flickr30k", {"test": 2}, captions=3)
+    write_images(tmp_path / "data" / "mini-msrvtt", {"test": 1}, captions=1)
+    shown, names = [], {"ROOT": tmp_path, "indexes": {"mini-flickr30k": {"a": None}}}
+    figures = SimpleNamespace(why=lambda _, *asked: shown.append(asked), why_figure=lambda _: None)
+    ranks = {"mini-flickr30k": torch.tensor([8, 1, 2, 4, 16, 3]), "mini-msrvtt": torch.tensor([4])}
+    rank_of = lambda name, adapter: ranks[name] if adapter else torch.full_like(ranks[name], 4)  # noqa: E731
+    names |= {"labels": {"mini-flickr30k": "a", "mini-msrvtt": "b"}, "ranks_of": rank_of}
+    names |= {"explorer": figures}
+    cells = ("tests = {", "queries = {", "def named_things(")
+    defined = execute("05_retrieval_explorer", *cells, **names)
+    captions = defined["tests"]["mini-flickr30k"].captions
+    assert defined["three"]["mini-flickr30k"] == [
+        (captions[at], 4, ranks["mini-flickr30k"][at]) for at in (2, 5, 0)
+    ]
+    assert defined["queries"] == {"mini-flickr30k": captions[5], "mini-msrvtt": "a red cat"}
+    assert defined["named"] == shown == []
+    groups = [{"code": code} for code in ("f", "b", "c")]
+    listed = [{"text": "bikes, fox, grass", "things": [["b", None], ["f", None]]}]
+    records = [
+        {
+            "id": f"test00{n}",
+            "scene": {"axis": "down", "groups": groups[: 2 + n]},
+            "captions": listed,
+        }
+        for n in (0, 1)
+    ]
+    (folder / "media" / "records.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
+    defined = execute("05_retrieval_explorer", *cells, **names)
+    assert defined["named"] == [(0, "fox", "down", 0), (0, "bikes", "down", 1)]
+    assert shown == [("fox", 0), ("bikes", 0)]
+
+
+@pytest.mark.parametrize("query, asked", [("", "A red fox 2"), ("a cow", "a cow")])
+def test_07_asks_for_the_name_of_the_first_picture_where_no_query_is_given(query, asked):
+    names = {"clips/a.mp4": "video", "b/A red_fox (2).jpg": "image", "c.jpg": "image"}
+    files = [SimpleNamespace(kind=kind, file_name=name) for name, kind in names.items()]
+    index = SimpleNamespace(files=files)
+    gallery = SimpleNamespace(Gallery=lambda *_, **__: SimpleNamespace(index=lambda: index))
+    own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explorer": gallery, "own": Path()}
+    assert (
+        execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["sentence"]
+        == asked
+    )

@@ -1,0 +1,154 @@
+"""The commands of the Makefile and of the pages, and the one list of dependencies."""
+
+import json
+import os
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from data_prep.benchmarks import BENCHMARKS
+from tests import ROOT, stages
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+README = (ROOT / "README.md").read_text("utf-8")
+PAGES = README + (ROOT / "docs" / "library.md").read_text("utf-8")
+COMMANDS = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
+    extras = PROJECT["optional-dependencies"]
+    (every,) = extras["all"]
+    apart = {"all", "book", "hub", "site", "test"}
+    assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - apart
+    assert f"{PROJECT['name']}[all,book]" in extras["test"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    assert environment["dependencies"] == ["python>=3.11", "pip", {"pip": ["-e .[all]"]}]
+    assert PROJECT["requires-python"] == ">=3.11"  # no cap: a new Python is tried, not refused
+
+
+def test_what_documents_the_project_needs_nothing_that_only_tests_need():
+    extras = PROJECT["optional-dependencies"]
+    assert "$(BOOK)" in re.search(r"^book: (.*) ##", MAKEFILE, flags=re.MULTILINE)[1]
+    assert not any("[all" in one or "test]" in one for one in extras["book"])
+
+
+def test_make_run_says_first_what_it_fetches():
+    assert re.search(r"^run: cost ", MAKEFILE, flags=re.MULTILINE)
+    said = re.search(r"^cost:\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
+    assert all(one in said for one in ("GB", "MB", "minutes"))
+
+
+def test_the_constraints_are_those_of_the_records():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    records = [
+        json.loads(path.read_text("utf-8")) for path in (ROOT / "results").glob("mini-*.json")
+    ]
+    assert len(records) == 5
+    for record in records:
+        for name in ("torch", "transformers"):
+            assert record["versions"][name].partition("+")[0] == pinned[name]
+
+
+def test_the_citation_names_the_version_and_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == PROJECT["version"] and cited["license"] == PROJECT["license"]
+    assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    paper = cited["preferred-citation"]
+    entry = README[README.index("@article") :]
+    assert paper["title"] in entry and f"{{{paper['volume']}}}" in entry
+    names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
+    assert f"{{{' and '.join(names)}}}" in entry
+    # what the format requires (citation-file-format.github.io, 1.2.0)
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert {"type", "title", "authors"} <= paper.keys()
+
+
+def test_the_form_for_a_run_offers_every_benchmark():
+    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml").read_text("utf-8")
+    fields = {one.get("id"): one for one in yaml.safe_load(form)["body"]}
+    real = set(BENCHMARKS) - {"folder"}
+    assert set(fields["benchmark"]["attributes"]["options"]) == real and len(real) == 9
+    assert "run.json" in fields["record"]["attributes"]["label"]
+
+
+def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():
+    chosen = [words[-1] for words in stages.STAGES.values() if "loadgroup" in words]
+    assert chosen == [
+        "not book and not browser and not night",
+        "(book or browser) and not night",
+        "fast",
+        "night or hypothesis",
+    ]
+    assert stages.GOALS["test"] == [name for name in stages.STAGES if name not in ("fast", "night")]
+    assert {*stages.OTHERS, "02_adapter_anatomy"} == {
+        path.stem for path in ROOT.glob("notebooks/*.ipynb")
+    }
+
+
+def test_what_is_cleaned_holds_no_training_and_an_environment_of_others_is_left_alone():
+    recipe = re.search(r"^clean: .*\n\t(.*)\n", MAKEFILE, flags=re.MULTILINE)[1]
+    assert recipe == "rm -rf .venv docs/_build"
+    for conda, place in (("base", ".venv"), ("cma", "/opt/cma")):
+        environment = os.environ | {"CONDA_DEFAULT_ENV": conda, "CONDA_PREFIX": f"/opt/{conda}"}
+        asked = ["make", "--dry-run", "--assume-old", f"{place}/.cma-test", "fast"]
+        said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert f"{place}/bin/python tests/stages.py fast" in said.stdout, said.stderr
+
+
+def test_a_stage_that_fails_is_the_last_one_and_the_table_says_how_long_each_took(
+    monkeypatch, capfd
+):
+    commands = {"one": ["-c", "print('first')"], "two": ["-c", "1 / 0"], "three": ["-c", ""]}
+    monkeypatch.setattr(stages, "STAGES", commands)
+    monkeypatch.setattr(stages, "GOALS", {"test": list(commands), "fast": ["one"]})
+    monkeypatch.setattr("sys.argv", ["stages.py"])
+    assert stages.main() == 1
+    printed = capfd.readouterr().out
+    assert "first" in printed and "failed: two" in printed and "three" not in printed
+    assert re.search(r"\| one \| \d+ \|\n\| two \| \d+ \|\n\| all \| \d+ \|", printed)
+    monkeypatch.setattr("sys.argv", ["stages.py", "fast"])
+    assert stages.main() == 0
+
+
+def test_the_pages_show_pictures_that_are_here_and_small():
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", PAGES)
+    assert "notebooks/figures/architecture.png" in shown
+    shown = {(ROOT / name.removeprefix("../")).resolve() for name in shown}
+    assert all(path.stat().st_size <= 150_000 for path in shown)
+    assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
+
+
+def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
+    assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
+    command = r"\$\(PYTHON\) ((?:notebooks/run|docs/build|tests/explorer/browser/chromium)\.py.*"
+    for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
+        words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
+        if "--commit" not in words and "--keep" not in words:
+            assert f"python {words}" in COMMANDS, words
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        "data_prep/README.md",
+        "docs/index.md",
+        "docs/library.md",
+        "docs/reproduce.md",
+        "docs/try_it.md",
+        "notebooks/README.md",
+        "results/README.md",
+    ],
+)
+def test_links_of_a_page_lead_to_files_that_are_there(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8"))
+    assert len(targets) > 2
+    for target in targets:
+        path = (ROOT / page).parent / target
+        assert target.startswith(("https://", "http://")) or path.exists(), target

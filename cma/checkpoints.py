@@ -110,7 +110,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
     """Return the tensors of a file.
 
-    Raises FileNotFoundError, or ValueError unless they are what the config means.
+    Raises FileNotFoundError, or ValueError if they do not fit the config.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -134,7 +134,7 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
 
 
 def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: str) -> None:
-    """Raise ValueError that names a tensor that is not as in `shapes`, or not finite."""
+    """Raise ValueError if a tensor differs from `shapes` or is not finite; the message names it."""
     wrong = state.keys() ^ shapes.keys()
     if wrong:
         raise ValueError(f"{where}: missing or unknown: {short(sorted(wrong))}")
@@ -169,13 +169,13 @@ def read_config(folder: Path) -> AdapterFile:
 def from_official(
     checkpoint: dict[str, Tensor] | str | Path,
 ) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Convert the authors' state dict or file (.pth, .safetensors) to a config and a state dict.
+    """Convert the authors' state dict or file (.pth, .safetensors) for `add_adapter`.
 
-    They are for `add_adapter`. Keys may start with "clip." and be below "model"; keys of no adapter
-    are ignored. Dropout and activation are not stored, so the config has those of the released runs
-    (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is missing, its shape
-    does not fit the others or a number is not finite, and for a file with more than tensors and
-    plain data (nothing in it is run).
+    Returns a config and a state dict. Keys may start with "clip." and be below "model"; keys of no
+    adapter are ignored. Dropout and activation are not stored, so the config has those of the
+    released runs (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is
+    missing, its shape does not fit the others or a number is not finite, and for a file with more
+    than tensors and plain data (nothing in it is run).
     """
     if isinstance(checkpoint, dict):
         where = "the state dict"

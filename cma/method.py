@@ -32,7 +32,7 @@ class Method(nn.Module):
     """One way to adapt a CLIP that stays frozen; all of its parameters are trained.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
-    It makes its parameters in `__init__` and acts on CLIP in `install`; it never copies a forward.
+    It makes its parameters in `__init__` and changes CLIP in `install`; it never copies a forward.
     Only parameters and buffers are saved: other tensors must get the same values whenever it is
     built. `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works
     on. `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at
@@ -159,10 +159,10 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
 
 
 def class_of(method: object) -> type[Method]:
-    """Return the class with this `NAME`, or the one whose options these are; a class as it is.
+    """Return the method class with this `NAME` or these options; a class is returned as it is.
 
-    The class is one of ours or your own. Raises ValueError that lists the names, TypeError for
-    anything else.
+    Your own classes are found, too. Raises ValueError for an unknown name (lists them all),
+    TypeError for anything else.
     """
     if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
         METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made

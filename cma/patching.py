@@ -59,12 +59,12 @@ def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
 
 
 def activate(clip: nn.Module, method: nn.Module | None, scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method`, or None) act on `clip`; the caller holds its lock.
+    """Let only `method` (a `cma.method.Method`, or None) act on `clip`; hold its lock meanwhile.
 
     Does nothing if that method is already active at this scale.
 
     Raises ValueError if the method cannot act at `scale`, TypeError if its `install` yields
-    something that is no handle. After an error nothing acts.
+    something other than a handle. After an error nothing acts.
     """
     patch = patch_of(clip)
     if patch.method is method and (method is None or patch.scale == scale):

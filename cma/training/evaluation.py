@@ -42,13 +42,13 @@ def encode(
     team: Team = ALONE,
     tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset` (`Family.comparable`), in eval mode.
+    """Embed every caption and frame of a split, in eval mode, for `compare`.
 
     Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
     each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
-    returns for the captions. Raises TypeError for what is no split or no config, ValueError naming
-    an item without captions, NotFinite for embeddings that are infinite or NaN.
+    returns for the captions. Raises TypeError if `dataset` is not a split or `config` not a config,
+    ValueError for an item without captions (named), NotFinite if an embedding is infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(

@@ -20,7 +20,7 @@ from ..patching import patch_of
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Put backbone and active adapter into `config.precision`; returns the adapter's optimiser.
+    """Prepare a model for training in `config.precision` and return the adapter's optimiser.
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the
     adapter's weights stay float32. "fp16" changes the model in place until `restore`. The optimiser

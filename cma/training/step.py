@@ -34,7 +34,7 @@ def train_step(
     config: TrainConfig,
     team: Team = ALONE,
 ) -> tuple[float, float]:
-    """Do one update of the active adapter at the learning rate `rate`; other threads wait.
+    """Update the active adapter once, at the learning rate `rate`, while other threads wait.
 
     Returns (loss before the update, gradient norm before clipping). Raises NotFinite, without an
     update, if one of them is not finite, and MemoryError if the batch does not fit. `team`: see
@@ -162,7 +162,7 @@ def pairs_loss(
 
 @contextmanager
 def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
-    """In this context a forward pass keeps less, and the backward pass computes the rest again.
+    """Inside this context a forward pass keeps less; the backward pass computes the rest again.
 
     With `checkpoint_activations` only the input of each layer is kept. The activations of one layer
     at a time are in memory, and a step takes about 1.5 times as long (`python -m tests.bench

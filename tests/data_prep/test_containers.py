@@ -1,6 +1,5 @@
 """Pictures inside shards and parquet files, as they are on the hub: read, checked and refused."""
 
-import io
 import json
 import os
 import tarfile
@@ -12,25 +11,12 @@ from hypothesis import strategies as st
 import cma.data
 from cma.media import read_image
 from data_prep import containers
-from tests.data_prep.fuzz_sources import PICTURE, as_lines, inside, parquet, read_back, run
+from tests.data_prep.fuzz_sources import as_lines, inside, parquet, read_back, run
+from tests.data_prep.toy_shards import CUT, JPEG, SHARD, tar
 
-JPEG = PICTURE.getvalue()
-CUT = JPEG[: len(JPEG) // 2]
 LENIENT = ("--allow-missing",)
 
 
-def tar(files, *, kind=tarfile.REGTYPE, target=""):
-    """A shard of {name: bytes}; members of another `kind` lead to `target`."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname, member.size = kind, target, len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return out.getvalue()
-
-
-SHARD = {"s0.jpg": JPEG, "s0.txt": b"a boat\n two boats \n\n", "s1.jpg": CUT, "s1.txt": b"a fox"}
 JSON = {"1.png": JPEG, "1.json": json.dumps({"captions": ["a cat"], "cocoid": 7}).encode()}
 
 

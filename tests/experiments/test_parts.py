@@ -11,7 +11,7 @@ from experiments import gains, parts, tables
 from experiments.__main__ import main
 from experiments.published import FULL, PAPER, ZERO_SHOT
 from experiments.rows import MethodRow
-from tests.experiments.test_report import record
+from tests.experiments.toy_rows import record
 from tests.toy_data import write_images
 
 ITEMS = 60
@@ -32,17 +32,6 @@ def three() -> dict[str, MethodRow]:
     """Zero-shot finds nothing, full all; ours the texts of one style and single things."""
     ours = (np.arange(5) == 0) | (np.array(NUMBERS) == 1)[:, None]
     return {ZERO_SHOT: row(ZERO_SHOT, False), FULL: row(FULL, True), PAPER: row(PAPER, ours)}
-
-
-def test_each_text_is_in_one_part_by_describer_and_one_by_number():
-    found = parts.parts_of([1, 3, 7], ["list", "part"])
-    assert {name: kept.tolist() for name, kept in found.items()} == {
-        "describer list": [True, False] * 3,
-        "describer part": [False, True] * 3,
-        "1 thing": [True, True, False, False, False, False],
-        "3 things": [False, False, True, True, False, False],
-        "4 things or more": [False, False, False, False, True, True],
-    }
 
 
 def test_the_share_is_that_of_the_part():

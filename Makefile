@@ -10,12 +10,18 @@ endif
 PYTHON := $(PLACE)/bin/python
 READY := $(PLACE)/.cma-all
 TESTED := $(PLACE)/.cma-test
+BOOK := $(PLACE)/.cma-book
 
-.PHONY: run test fast nightly minis notebooks explore book browser pictures bench clean
+.PHONY: run cost test fast nightly minis notebooks explore book browser pictures bench clean
 
-run: minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
+run: cost minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace --jobs 2
 	$(PYTHON) -m experiments report
+
+cost:
+	@test -e $(READY) || echo "installs Python packages: 2.1 GB, and 4.5 GB more where pip's torch brings CUDA (README says how to avoid it)"
+	@test -d data/mini-msrvtt || echo "fetches 750 MB of open drawings into the cache and builds 210 MB in data/"
+	@echo "then runs every notebook: about 20 minutes on two cores"
 
 test: $(TESTED) ## lint, tests, notebooks at tiny size, the book, a browser; ends with the seconds of each stage
 	$(PYTHON) tests/stages.py
@@ -37,7 +43,7 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(TESTED) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
+book: $(BOOK) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
 	$(PYTHON) docs/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none
@@ -56,10 +62,10 @@ BASE ?= python3
 .venv/bin/python:
 	$(BASE) -c "import sys; sys.version_info >= (3, 11) or sys.exit('found Python %d.%d, expected 3.11 or newer: add BASE=python3.12, or whichever you have' % sys.version_info[:2])"
 	$(BASE) -m venv .venv
-$(READY) $(TESTED): .venv/bin/python
+$(READY) $(TESTED) $(BOOK): .venv/bin/python
 endif
 
-$(PLACE)/.cma-%: pyproject.toml # what `make run` needs is the extra `all`, what `make test` needs is `test`
+$(PLACE)/.cma-%: pyproject.toml # `make run` needs the extra `all`, `make test` needs `test`, and `make book` needs `book`
 	$(PYTHON) -m pip install --upgrade --quiet pip
 	$(PYTHON) -m pip install --quiet --editable ".[$*]"
 	$(PYTHON) -c "import cma"

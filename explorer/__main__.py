@@ -1,5 +1,6 @@
 """The explorer as a page of its own, which one process serves to this computer alone.
 
+    python -m explorer --demo               # 200 pictures and 20 clips that come with the package
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
@@ -33,7 +34,7 @@ def private(name: str) -> Path:
 
 def kept_token() -> str:
     """Return the token of this user's pages, from a file that only this user can read; make it if
-    needed.
+    needed. Raises OSError that says what to do if it cannot be kept.
     """
     from jupyter_core.paths import secure_write
 
@@ -43,9 +44,15 @@ def kept_token() -> str:
         or not path.stat().st_size
         or (os.name == "posix" and path.stat().st_mode & 0o077)
     ):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with secure_write(str(path)) as file:
-            file.write(secrets.token_hex(24))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with secure_write(str(path)) as file:
+                file.write(secrets.token_hex(24))
+        except OSError as error:
+            raise OSError(
+                f"{path}: {error.strerror or error}; the page's token is kept there, so make room, "
+                "or name a folder that can be written to by JUPYTER_RUNTIME_DIR"
+            ) from None
     return path.read_text("utf-8")
 
 
@@ -78,7 +85,8 @@ def show(address: str, port: int) -> None:
     path = private(f"cma-explorer-{port}.html")
     with secure_write(str(path)) as file:
         file.write(f'<meta http-equiv="refresh" content="0; url={address}">')
-    webbrowser.open(path.as_uri())
+    if webbrowser.open(path.as_uri()) is False:
+        print("no browser was found here: open the address in one on this computer", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser("python -m explorer", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
+    add("--demo", action="store_true", help="show what comes with the package; needs nothing else")
     add("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
     add(
         "--adapter",
@@ -109,6 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--port", type=int, default=PORT, help="0 for any (default: %(default)s)")
     add("--no-browser", action="store_true", help="print the address, open nothing")
     settings = vars(parser.parse_args(arguments))
+    demo = settings.pop("demo")
+    if demo and (settings["media"] or settings["adapters"] or settings["backbone"]):
+        parser.error("--demo has media, adapters and a backbone of its own: give no others")
     log_to_stdout()
     port, browser = settings.pop("port"), not settings.pop("no_browser")
     try:
@@ -122,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        serve(explorer.open_galleries(**settings), port, browser)
+        galleries = explorer.demo_galleries() if demo else explorer.open_galleries(**settings)
+        serve(galleries, port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -66,6 +66,10 @@ class Gallery:
                 )
         return self._indexes[key]
 
+    def hold(self, adapter: str | None, index: MediaIndex) -> None:
+        """Use an index of these media that is open already for an adapter, or None: CLIP."""
+        self._indexes[_key(adapter, 1.0)] = index
+
     @property
     def is_open(self) -> bool:
         """Whether the gallery is one open index, of one model."""

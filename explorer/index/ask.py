@@ -128,8 +128,11 @@ class MediaIndex:
         built = embed.build(model, source, header, uri, shard, shared)
         return cls(model=model, weights=weights, table=built)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, media_root: str | Path | None = None) -> None:
         """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
+
+        An index notes where its media are; give another `media_root` for a copy that goes
+        elsewhere, together with them.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -139,20 +142,23 @@ class MediaIndex:
         >>> index.save(folder / "index")
         """
         with table.writing(table.place(folder), (0, 1)), self.acting():
-            self.table.copied(folder)
+            self.table.copied(folder, media_root=media_root)
 
     def part(self, items: Sequence[int]) -> MediaIndex:
         """Return an index in memory of some of the items."""
         return replace(self, table=self.table.copied(None, integers(items)))
 
     @classmethod
-    def load(cls, folder: str | Path, model: RetrievalModel) -> MediaIndex:
+    def load(
+        cls, folder: str | Path, model: RetrievalModel, media_root: str | Path | None = None
+    ) -> MediaIndex:
         """Open an index for `model`, whose active adapter and scale must be those the index was
         built with.
 
-        `folder` may also be an address such as `s3://bucket/photos`. Up to 200,000 items, the
-        embeddings are read with the first query and held in memory. Raises FileNotFoundError if
-        there is no index; ValueError if it is damaged or of another version, backbone or adapter.
+        `media_root` is the folder of the media, if it has moved since. `folder` may also be an
+        address such as `s3://bucket/photos`. Up to 200,000 items, the embeddings are read with the
+        first query and held in memory. Raises FileNotFoundError if there is no index; ValueError if
+        it is damaged or of another version, backbone or adapter.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -162,7 +168,7 @@ class MediaIndex:
         >>> explorer.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
-        opened = Table.open(folder)
+        opened = Table.open(folder, media_root and Path(media_root).expanduser().absolute())
         weights = ActingWeights(model)
         opened.header.check(folder, weights.header(model, opened.header.config))
         return cls(model=model, weights=weights, table=opened)

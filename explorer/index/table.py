@@ -131,6 +131,7 @@ class Table:
         self._columns: dict[str, np.ndarray] = {}
         self._inside: tuple[Where, Tensor] | None = None  # of the last question
         self._near: tuple[Tensor, pa.Table] | None = None  # items that were found last, their rows
+        self._moved: Path | None = None  # where the media are now
         self._replaces = False  # the first items that are added replace what is there
         with told(self.uri, CLOSED):
             self._database = database or lancedb.connect(
@@ -140,9 +141,9 @@ class Table:
             self._made = None if self._rows is None else self._manifest()
 
     @classmethod
-    def open(cls, uri: str | Path) -> Table:
-        """Open the table at a place. Raises FileNotFoundError if there is none, ValueError if it is
-        of another format.
+    def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
+        """Open the table at a place; `media_root` says where the media are now, if not where they
+        were. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
         uri = place(uri)
         refuse_older(uri)
@@ -151,10 +152,11 @@ class Table:
         if table is None or table._rows is None:
             said = "no index there; `MediaIndex.build` makes one"
             raise FileNotFoundError(f"{uri}: {said}")
+        table._moved = media_root
         return table
 
     @classmethod
-    def new(cls, uri: str | Path | None, header: Header, media_root: Path) -> Table:
+    def new(cls, uri: str | Path | None, header: Header, media_root: str | Path) -> Table:
         """Return a table without items; with the first that are added it replaces what is at the
         place.
         """
@@ -187,7 +189,7 @@ class Table:
     @property
     def media_root(self) -> Path:
         """The folder of the media."""
-        return Path(unquote(self._made.media_root, errors="surrogateescape"))
+        return self._moved or Path(unquote(self._made.media_root, errors="surrogateescape"))
 
     def now(self) -> Table:
         """The table as it is now; itself if nobody has changed it."""
@@ -197,7 +199,9 @@ class Table:
                 return self
             if self._rows is not None and newest.version == self._rows.version:
                 return self
-        return Table(self.uri, self._database)
+        newer = Table(self.uri, self._database)
+        newer._moved = self._moved
+        return newer
 
     def _newest(self, name: str = TABLE) -> lancedb.table.Table | None:
         """The table as it is now, which may be written to; None if there is none."""
@@ -523,9 +527,16 @@ class Table:
                 newest.optimize(cleanup_older_than=KEPT)
                 self._read_back(before)
 
-    def copied(self, uri: str | Path | None, items: Tensor | None = None) -> Table:
-        """Write all rows, or some items, to a place, replacing what is there."""
-        copy = Table.new(uri, self.header, self.media_root)
+    def copied(
+        self,
+        uri: str | Path | None,
+        items: Tensor | None = None,
+        media_root: str | Path | None = None,
+    ) -> Table:
+        """Write all rows, or some items, to a place, replacing what is there; it notes the folder
+        of the media, or `media_root` instead.
+        """
+        copy = Table.new(uri, self.header, media_root or self.media_root)
         names = self._rows.schema.names
 
         def batches() -> Iterator[pa.RecordBatch]:

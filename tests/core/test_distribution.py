@@ -88,7 +88,10 @@ def test_both_hold_the_backbone_and_the_page(built):
     }
     with tarfile.open(sdist) as content:
         inside = {name.partition("/")[2] for name in content.getnames()}
-    assert wanted | {"pyproject.toml", "README.md", "LICENSE"} <= inside
+    beside = {"pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
+    assert wanted | beside <= inside
+    folders = {name.partition("/")[0] for name in inside if "/" in name}
+    assert folders == {"cma", "data_prep", "explorer", "examples"}
 
 
 @pytest.mark.night

@@ -1,5 +1,6 @@
 """The command for the page: what it serves, and what is said if something is missing."""
 
+import errno
 import os
 import re
 import shlex
@@ -88,16 +89,6 @@ def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 
-def test_what_was_embedded_is_served(media, backbone, monkeypatch):
-    served = []
-    monkeypatch.setattr(command, "serve", lambda *given: served.append(given))
-    given = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
-    assert command.main(given) == 0
-    ((galleries, port, browser),) = served
-    assert list(galleries) == ["pictures"] and len(galleries["pictures"].index()) == 4
-    assert port > 0 and browser is False
-
-
 def test_a_browser_opens_a_private_file_that_goes_with_the_server(tmp_path, monkeypatch):
     opened = []
 
@@ -119,6 +110,27 @@ def test_a_browser_opens_a_private_file_that_goes_with_the_server(tmp_path, monk
     assert Path(opened[0]).parent == tmp_path / "private"
     assert [path.name for path in (tmp_path / "private").iterdir()] == ["cma-explorer-token"]
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_without_a_browser_the_address_is_enough(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("webbrowser.open", lambda _: False)
+    command.show("http://127.0.0.1:1/", 1)
+    said = capsys.readouterr().out
+    assert said.startswith("no browser was found here: open the address") and said.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, capsys):
+    def full(path, binary=False):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "full"))
+    monkeypatch.setattr("jupyter_core.paths.secure_write", full)
+    monkeypatch.setattr("explorer.demo_galleries", dict)
+    assert command.main(["--demo", "--port", "0"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "No space left on device" in said
+    assert "make room" in said and "JUPYTER_RUNTIME_DIR" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")

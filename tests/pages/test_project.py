@@ -1,5 +1,6 @@
 """The commands of the Makefile and of the pages, and the one list of dependencies."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import tomllib
 import pytest
 import yaml
 
+from data_prep.benchmarks import BENCHMARKS
 from tests import ROOT, stages
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -24,7 +26,54 @@ def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     assert set(re.search(r"\[(.*)\]", every)[1].split(",")) == set(extras) - apart
     assert f"{PROJECT['name']}[all,book]" in extras["test"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
-    assert environment["dependencies"] == ["python=3.11", "pip", {"pip": ["-e .[test]"]}]
+    assert environment["dependencies"] == ["python>=3.11", "pip", {"pip": ["-e .[all]"]}]
+    assert PROJECT["requires-python"] == ">=3.11"  # no cap: a new Python is tried, not refused
+
+
+def test_what_documents_the_project_needs_nothing_that_only_tests_need():
+    extras = PROJECT["optional-dependencies"]
+    assert "$(BOOK)" in re.search(r"^book: (.*) ##", MAKEFILE, flags=re.MULTILINE)[1]
+    assert not any("[all" in one or "test]" in one for one in extras["book"])
+
+
+def test_make_run_says_first_what_it_fetches():
+    assert re.search(r"^run: cost ", MAKEFILE, flags=re.MULTILINE)
+    said = re.search(r"^cost:\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
+    assert all(one in said for one in ("GB", "MB", "minutes"))
+
+
+def test_the_constraints_are_those_of_the_records():
+    lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    records = [
+        json.loads(path.read_text("utf-8")) for path in (ROOT / "results").glob("mini-*.json")
+    ]
+    assert len(records) == 5
+    for record in records:
+        for name in ("torch", "transformers"):
+            assert record["versions"][name].partition("+")[0] == pinned[name]
+
+
+def test_the_citation_names_the_version_and_the_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert cited["version"] == PROJECT["version"] and cited["license"] == PROJECT["license"]
+    assert f"\n## {PROJECT['version']}\n" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+    paper = cited["preferred-citation"]
+    entry = README[README.index("@article") :]
+    assert paper["title"] in entry and f"{{{paper['volume']}}}" in entry
+    names = [f"{one['family-names']}, {one['given-names']}" for one in paper["authors"]]
+    assert f"{{{' and '.join(names)}}}" in entry
+    # what the format requires (citation-file-format.github.io, 1.2.0)
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()
+    assert {"type", "title", "authors"} <= paper.keys()
+
+
+def test_the_form_for_a_run_offers_every_benchmark():
+    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml").read_text("utf-8")
+    fields = {one.get("id"): one for one in yaml.safe_load(form)["body"]}
+    real = set(BENCHMARKS) - {"folder"}
+    assert set(fields["benchmark"]["attributes"]["options"]) == real and len(real) == 9
+    assert "run.json" in fields["record"]["attributes"]["label"]
 
 
 def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():

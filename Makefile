@@ -1,7 +1,8 @@
 # Two commands: `make run` builds everything and runs every notebook, `make test` proves it.
 # README gives the plain commands behind all of it, for those without make.
 
-ifdef CONDA_PREFIX
+# The project's own conda environment (environment.yml) is used if it is active; any other stays as it is.
+ifeq ($(CONDA_DEFAULT_ENV),cma)
 PLACE := $(CONDA_PREFIX)
 else
 PLACE := .venv
@@ -11,7 +12,7 @@ READY := $(PLACE)/.cma-all
 TESTED := $(PLACE)/.cma-test
 BOOK := $(PLACE)/.cma-book
 
-.PHONY: run cost test fast minis notebooks explore book browser pictures bench clean
+.PHONY: run cost test fast nightly minis notebooks explore book browser pictures bench clean
 
 run: cost minis ## environment, offline benchmarks, every notebook by papermill into runs/notebooks, results table
 	$(PYTHON) notebooks/run.py --replace --jobs 2
@@ -22,23 +23,14 @@ cost:
 	@test -d data/mini-msrvtt || echo "fetches 750 MB of open drawings into the cache and builds 210 MB in data/"
 	@echo "then runs every notebook: about 20 minutes on two cores"
 
-test: $(TESTED) ## lint, fast suite, wheel, offline benchmarks, the book, notebooks at tiny size, a browser, papermill reruns
-	$(PYTHON) -m ruff check
-	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m check_jsonschema --builtin-schema vendor.github-workflows .github/workflows/test.yml .github/workflows/book.yml
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
-	$(PYTHON) -m pytest -q -m "processes or slow" -n 2 --dist loadfile
-	$(PYTHON) -m pytest -q -m wheel
-	$(PYTHON) -m data_prep mini
-	$(PYTHON) -m pytest -q -m book
-	$(PYTHON) -m pytest -q -m "minis and not browser"
-	$(PYTHON) notebooks/run.py --tiny --replace --prepare-only --out runs/ci
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-cell-timeout 600 -p no:cacheprovider runs/ci notebooks/02_adapter_anatomy.ipynb
-	$(PYTHON) -m pytest -q -m "browser and not book"
-	$(PYTHON) notebooks/run.py --tiny --replace --out runs/rerun 03 04 -p seed 7 -y 'overrides: {epochs: 1, lr: 0.002}'
+test: $(TESTED) ## lint, tests, notebooks at tiny size, the book, a browser; ends with the seconds of each stage
+	$(PYTHON) tests/stages.py
 
-fast: $(TESTED) ## the fast suite alone: neither network nor offline benchmarks
-	$(PYTHON) -m pytest -q -m "not minis and not wheel and not processes and not slow and not book" -n auto
+fast: $(TESTED) ## the fast tests alone: neither network nor offline benchmarks
+	$(PYTHON) tests/stages.py fast
+
+nightly: $(TESTED) ## the tests that take long: rehearsals, most kills, most damage, the bare install
+	$(PYTHON) tests/stages.py nightly
 
 minis: $(READY) ## the offline benchmarks, built only when missing
 	$(PYTHON) -m data_prep mini
@@ -65,10 +57,10 @@ bench: $(TESTED) minis ## figures of time and memory, as JSON: more than half an
 
 .DELETE_ON_ERROR: # an environment that is made by halves is made again
 
-ifndef CONDA_PREFIX
+ifeq ($(PLACE),.venv)
 BASE ?= python3
 .venv/bin/python:
-	$(BASE) -c "import sys; (3, 11) <= sys.version_info or sys.exit('found Python %d.%d, expected 3.11 or newer: add BASE=python3.12, or whichever you have' % sys.version_info[:2])"
+	$(BASE) -c "import sys; sys.version_info >= (3, 11) or sys.exit('found Python %d.%d, expected 3.11 or newer: add BASE=python3.12, or whichever you have' % sys.version_info[:2])"
 	$(BASE) -m venv .venv
 $(READY) $(TESTED) $(BOOK): .venv/bin/python
 endif
@@ -79,5 +71,5 @@ $(PLACE)/.cma-%: pyproject.toml # `make run` needs the extra `all`, `make test` 
 	$(PYTHON) -c "import cma"
 	touch $@
 
-clean: ## what can be built again
-	rm -rf .venv data runs docs/_build
+clean: ## what is built again soon; trainings (runs/) and offline benchmarks (data/) stay
+	rm -rf .venv docs/_build

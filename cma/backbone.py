@@ -161,7 +161,14 @@ def _source(name: str | Path) -> str | Path:
     """Return the folder that `name` means, or `name` itself if it is a hub id."""
     folder = MINI if name == "mini" else Path(name).expanduser()
     if (folder / "config.json").is_file():
+        if b'"model_type": "cma"' in (folder / "config.json").read_bytes():
+            raise ValueError(
+                f"{folder}: written by cma.export, for sentence-transformers; load its backbone, "
+                "and the adapter that it was made from"
+            )
         return folder
+    if (old := folder / "0_CLIPModel" / "config.json").is_file():  # of sentence-transformers
+        return old.parent
     if folder.is_dir() or not (isinstance(name, str) and HUB_ID.fullmatch(name)):
         wanted = "expected 'mini', 'user/name' on the hub, or a folder with its config.json"
         raise FileNotFoundError(f"{folder}: no model there; {wanted}")

@@ -30,6 +30,7 @@ MOST_TEXT = 1 << 20  # bytes of captions in one member of a shard
 MOST_BYTES = 4 << 30
 MOST_ROWS = 10_000_000
 AT_ONCE = 1 << 30  # bytes that one batch of rows may take
+NOT_LOOKED_AT = "parquet files, not looked at: {}"
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "txt")
 IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
 

@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from cma import require
 from cma.files import printable
 from data_prep.benchmarks import BENCHMARKS
+from data_prep.benchmarks.downloads import Downloads
+from data_prep.containers import NOT_LOOKED_AT, PARQUET
 from data_prep.dataset import SPLITS, Annotations
 from data_prep.media import MediaFiles
 from data_prep.prepare import unlike_published
@@ -14,10 +17,10 @@ from data_prep.readers import BadInput, NotThere
 
 
 def report(folder: Path) -> list[str]:
-    """Return what is said of the folder, one line each; benchmarks with the right counts come
-    first.
+    """Return what a folder holds, in lines; benchmarks with the published counts come first.
 
-    Raises `BadInput` if it is no folder.
+    Without pyarrow, a last line says that parquet files were not looked at. Raises `BadInput` if
+    there is no such folder.
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with what you downloaded")
@@ -31,6 +34,11 @@ def report(folder: Path) -> list[str]:
         lines.append(f"{folder}: no annotations of a benchmark in it or below it")
     if not whole:
         lines += ["your own media:", f"  {command('folder', folder)}"]
+    if Downloads(folder).ending(PARQUET):
+        try:
+            require("hub", "pyarrow")
+        except ImportError as error:
+            lines.append(NOT_LOOKED_AT.format(error))
     return [printable(line) for line in lines]
 
 
@@ -43,7 +51,7 @@ def _look(folder: Path, name: str) -> tuple[Annotations | None, list[str]]:
         options = {"split": split} if split else {}
         try:
             found = benchmark.read(folder, **options)
-        except NotThere:
+        except (NotThere, ImportError):  # `report` says what is not installed
             continue
         except BadInput as error:
             broken = broken or error

@@ -19,9 +19,11 @@ from cma.files import printable, short, walk
 from cma.media import not_read
 from data_prep.benchmarks.downloads import SPLIT_WORDS, split_of
 from data_prep.containers import (
+    NOT_LOOKED_AT,
     PARQUET,
     SHARD,
     Pictures,
+    columns_of,
     has_texts,
     layout_of,
     member_paths,
@@ -29,7 +31,7 @@ from data_prep.containers import (
 )
 from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from data_prep.readers import BadInput, read_csv, read_json_lines
+from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
 
 READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
 # the settings of the paper's benchmark of that kind
@@ -59,22 +61,28 @@ def read(
     `source`.
 
     `source` may be a parquet file or a shard. Without the file `captions`, they are read from
-    parquet files, from shards, or from `metadata.csv` or `metadata.jsonl` (an imagefolder), if
-    these are there; `image_column` and `caption_column` name their columns. If there are pictures
-    and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
-    there are both and `kind` is None, and if captions are not as expected.
+    parquet files with pictures, from shards, or from `metadata.csv` or `metadata.jsonl` (an
+    imagefolder), if these are there; `image_column` and `caption_column` name their columns. If
+    there are pictures and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if
+    there are no media, if there are both and `kind` is None, and if captions are not as expected.
     """
     named = (image_column, caption_column)
-    tables = [] if captions else list(_inner(source, PARQUET))
+    tables, others = ([], []) if captions else _tables_in(source)
     packed = None
-    notes = []
+    notes = list(others)
     faults = []
     if tables:
         packed, rows = _read_tables(source, tables, named)
         kind = "image"
         names = sorted(packed.wanted)
     else:
-        kind, names, notes, faults = find_media(source, kind)
+        try:
+            kind, names, more, faults = find_media(source, kind)
+        except NotThere:
+            if others:  # the error about the first of them says what it lacks
+                layout_of(next(_inner(source, PARQUET)), *named)
+            raise
+        notes += more
         rows = read_rows(captions, named) if captions else _rows_inside(source, named)
     rows = list(rows)
     from_file = captions.name if captions else "the captions inside"
@@ -127,8 +135,8 @@ def read(
 
 
 def _inner(source: Path, ending: str) -> Iterator[Path]:
-    """Yield `source`, or the files of an ending in it or below it; hidden folders are not
-    entered.
+    """Yield `source`, or the files with an ending in it or below it, but no hidden file, such as a
+    Mac's `._0.tar`, and none in a hidden folder.
     """
     if source.is_file():
         if source.name.lower().endswith(ending):
@@ -136,7 +144,20 @@ def _inner(source: Path, ending: str) -> Iterator[Path]:
         return
     for parent, folders, names in walk(source):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (parent / name for name in names if name.lower().endswith(ending))
+        for name in names:
+            if name.lower().endswith(ending) and not name.startswith("."):
+                yield parent / name
+
+
+def _tables_in(source: Path) -> tuple[list[Path], list[str]]:
+    """Return the parquet files with a column of pictures, and a note on the others, if any."""
+    found = list(_inner(source, PARQUET))
+    try:
+        tables = [path for path in found if any(columns_of(path).values())]
+    except ImportError as error:
+        return [], [NOT_LOOKED_AT.format(error)]
+    others = [path.name for path in found if path not in tables]
+    return tables, count_of(others, "parquet files without pictures, not read")
 
 
 def _read_tables(
@@ -239,7 +260,7 @@ def find_media(
     if not names:
         known = ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
         also = "".join(f"; {line}" for line in faults + unread)
-        raise BadInput(
+        raise NotThere(
             f"{source}: no pictures or clips in it or below it{also}; expected files in {known}"
         )
     if pictures and clips and kind is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dis
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from cma import log_to_stdout
 from cma.files import printable
@@ -38,9 +40,29 @@ COMMANDS = {
 }
 
 
+OURS = Path(__file__).resolve().parents[1]
+
+
+def is_meant_for_users(error: Exception) -> bool:
+    """Return whether our code raised an error in so many words.
+
+    A TypeError or ValueError that the interpreter or a library raised is a bug, which only its
+    traceback explains.
+    """
+    if not isinstance(error, TypeError | ValueError):
+        return True
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    code = last.tb_frame.f_code
+    raised = code.co_code[last.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    packages = {OURS / name for name in ("cma", "data_prep", "experiments")}
+    return raised and not packages.isdisjoint(Path(code.co_filename).resolve().parents)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error that the user can correct, with one line on
-    stderr.
+    stderr. Any other error goes on.
     """
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -57,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # a run that had started has said how to continue it
         return 130
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
+        if not is_meant_for_users(error):
+            raise
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 1
     return 0

@@ -9,6 +9,7 @@ from . import forgetting, inflation, parts
 from .claims import summary
 from .gains import (
     FORWARD,
+    FULL,
     LORA,
     OURS,
     Findings,
@@ -57,8 +58,8 @@ def further(found: Findings) -> str:
 
 
 def curves(found: Findings) -> str:
-    """R@1 of ours and LoRA on test; share of full fine-tuning's gain and points to it, on three
-    test sets.
+    """R@1 of ours and LoRA on test; share of full fine-tuning's gain and points to it, on each test
+    set; and whose rate is the lowest or highest that was tried.
     """
     usual = {f"{name}, as usual": of for name, of in found.tested.items() if has_share(of)}
     lines = []
@@ -70,6 +71,8 @@ def curves(found: Findings) -> str:
             if method in of:
                 r1 = WITH_INTERVAL.format(*recall(of[method], FORWARD))
             line = {"training": point, "method": method, "R@1 on test": r1}
+            tried = [name for name in (method, FULL) if name in of and of[name].at_edge]
+            line["rate at an edge"] = ", ".join(tried) or "–"
             for name, there in sets.items():
                 line[f"gain on {name}"] = reached(there, method=method) if there else "–"
             lines.append(line)

@@ -61,6 +61,14 @@ def check_pixels(data: Path, results: Path) -> None:
             )
 
 
+def warn_of_other_pixels(data: Path, results: Path) -> None:
+    """Print a line if `check_pixels` raises, for notebooks, which then go on without records."""
+    try:
+        check_pixels(data, results)
+    except ValueError as error:
+        print(f"warning: {error}")
+
+
 def run(options: argparse.Namespace) -> None:
     """Write the digests of the world, of the drawings of pre-training and of the backbone into
     protocol.json.

@@ -221,10 +221,10 @@ def minutes(notebook: Path) -> int:
 
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     """Run this command again for each notebook, `jobs` at a time; returns the names of those that
-    failed.
+    failed, or that did not start as one that they need had failed.
 
-    A notebook starts when those that it needs (`AFTER`) have ended. Of those that can start, the
-    longest is first. The cores are divided among the jobs.
+    A notebook starts when those that it needs (`AFTER`) have succeeded. Of those that can start,
+    the longest is first. The cores are divided among the jobs.
     """
     import torch
 
@@ -234,6 +234,9 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     plan.prepare()
 
     def one(name: str) -> int:
+        if lacking := set(AFTER.get(name, ())).intersection(failed):
+            print(f"{name}: not started, because {', '.join(sorted(lacking))} failed", file=sys.stderr)
+            return 1
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode
 
     ready, running, failed = [], {}, []

@@ -4,6 +4,7 @@ files.
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one threa
 import pytest
 import torch
 import transformers
+from hypothesis import settings
 from tokenizers import (
     Tokenizer,
     decoders,
@@ -33,8 +35,39 @@ from transformers import (
 
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
 from cma import AdapterConfig, RetrievalModel, log_to_stdout
+from tests import ROOT
 
 log_to_stdout()  # as the programs and notebooks do
+settings.register_profile("push", max_examples=15, deadline=None)
+settings.register_profile("night", max_examples=300, deadline=None)
+settings.load_profile("push")
+NOT_FAST = {"processes", "minis", "book", "browser", "slow", "wheel", "night"}
+NO_BROWSER = "no Chromium found: browser test skipped (make browser installs one)"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is fast. Workers get whole files, or groups that a file names: what takes long
+    first, and last the browser, whose loop would be in the way of others.
+    """
+
+    def turn(item: pytest.Item) -> int:
+        marks = {mark.name for mark in item.iter_markers()}
+        if not marks & NOT_FAST:
+            item.add_marker("fast")
+        if "xdist_group" not in marks:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        return 2 if marks & {"book", "browser"} else 0 if marks & NOT_FAST else 1
+
+    items.sort(key=turn)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say it once for all of the tests that had no browser."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any(NO_BROWSER in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(NO_BROWSER)
+
 
 VOCABULARY, CONTEXT, PAD, SOS, EOS = 500, 16, 0, 498, 499
 ADAPTER = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3)  # large enough to see
@@ -182,3 +215,36 @@ def clip_folder(toy_clip: CLIPModel, toy_processor: CLIPProcessor, tmp_path: Pat
 def model(toy_clip: CLIPModel, toy_processor: CLIPProcessor) -> RetrievalModel:
     """A toy CLIP `with_adapters`."""
     return with_adapters(toy_clip, toy_processor)
+
+
+@pytest.fixture(scope="session")
+def executable() -> Path:
+    """The Chromium to drive. Without one the tests are skipped; where CMA_BROWSER is "required"
+    they fail.
+    """
+    from tests.explorer.browser import chromium
+
+    found = chromium.find()
+    if found is None and os.environ.get("CMA_BROWSER") == "required":
+        pytest.fail("no Chromium found, and CMA_BROWSER=required (make browser installs one)")
+    if found is None:
+        pytest.skip(NO_BROWSER)
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(executable: Path) -> Iterator:
+    """That Chromium, running: one for all tests of a worker."""
+    from tests.explorer.browser import chromium
+
+    with chromium.launched(executable) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def kept() -> Path:
+    """The folder for all that the browser tests of this worker leave, emptied."""
+    folder = ROOT / "runs" / "browser" / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

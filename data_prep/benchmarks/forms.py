@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 from cma.files import short
 from data_prep.benchmarks.downloads import Downloads
 from data_prep.benchmarks.hub import Fetched, Repository
-from data_prep.containers import Pictures
+from data_prep.containers import NOT_LOOKED_AT, Pictures
 from data_prep.dataset import SPLITS, Annotations, CaptionCleaner, Counts, Entry, left_out
 from data_prep.readers import BadInput, NotThere, read_csv, stand_in
 
@@ -149,17 +149,22 @@ def read_form(
     is there.
 
     A form with a stand-in among its files comes after the others. A note names further forms that
-    are there. If no form is there, raises `BadInput` with the names of the files that were looked
-    for.
+    are there, and says if parquet files could not be looked at. If no form is there, raises
+    `BadInput` with the names of the files that were looked for, or ImportError if pyarrow is needed
+    to tell.
     """
     asked = {chosen: forms[chosen]} if chosen else dict(forms)
     if downloads.split_from:  # it serves these forms alone
         asked = {key: form for key, form in asked.items() if form.lacks}
     whole: dict[str, dict[str, Path]] = {}
     pointers: dict[str, dict[str, Path]] = {}
+    unread = None
     for key, form in asked.items():
         try:
             paths = form.find(downloads)
+        except ImportError as error:  # matters only if nothing else is there
+            unread = error
+            continue
         except BadInput:  # there, but broken
             if not whole:
                 raise
@@ -174,12 +179,15 @@ def read_form(
         paths = there[key]
         listed = ", ".join(f"{asked[other].looks_for} (--form {other})" for other in others)
         notes = [f"there too, not read: {listed}"] if others else []
+        notes += [NOT_LOOKED_AT.format(unread)] if unread else []
         annotations = _annotations(name, downloads, form, form.read(paths), notes)
         return replace(annotations, form=key)
     for form in asked.values():
         line = form.lacks(downloads) if form.lacks else None
         if line:
             raise BadInput(line)
+    if unread:
+        raise unread
     wanted = ", ".join(form.looks_for for form in asked.values())
     raise NotThere(f"{downloads.folder}: found none of {wanted} in this folder or below it")
 

@@ -9,7 +9,7 @@ from data_prep.benchmarks.clip_json import CaptionedClip, read_clips
 from data_prep.benchmarks.downloads import Downloads, split_word
 from data_prep.benchmarks.forms import VIDEOS, Benchmark
 from data_prep.benchmarks.hub import Repository
-from data_prep.containers import PARQUET, columns_of
+from data_prep.containers import NOT_LOOKED_AT, PARQUET, columns_of
 from data_prep.dataset import (
     SPLITS,
     Annotations,
@@ -43,13 +43,14 @@ def read(downloads: Downloads) -> Annotations:
     clips that a JSON puts into it by a field, by a key, or by its file name. Media are the clips,
     or the whole videos.
     """
-    by_file = _find_json(downloads)
+    by_file, unread = _find_json(downloads)
     if not by_file:
         raise NotThere(
             f"{downloads.folder}: found no JSON with captions of VATEX; expected entries such as "
             f'{{"videoID": "abc_000001_000011", "enCap": [...]}}'
         )
     clips, notes = _merge(by_file)
+    notes += unread
     lists = {}
     for split in SPLITS:
         if found := downloads.id_list(_list_names(downloads, split), clips.keys()):
@@ -69,17 +70,32 @@ def read(downloads: Downloads) -> Annotations:
     return Annotations("vatex", "video", VIDEOS, PUBLISHED, entries, "vatex", names, notes)
 
 
-def _find_json(downloads: Downloads) -> dict[Path, dict[str, CaptionedClip]]:
-    """The clips by id of each JSON with captions of VATEX; files that name a split come first."""
-    clips = {
-        path: read_clips(path, ID)
-        for path in downloads.ending(".json", PARQUET)
-        if _may_be_vatex(path)
-    }
-    tell = {
-        path: any(clip.split for clip in found.values()) for path, found in clips.items() if found
-    }
-    return {path: clips[path] for path in sorted(tell, key=tell.get, reverse=True)}
+def _find_json(
+    downloads: Downloads,
+) -> tuple[dict[Path, dict[str, CaptionedClip]], list[str]]:
+    """Return the clips by id of each JSON or parquet file with captions of VATEX, and notes.
+
+    Files that name a split come first. Raises ImportError if there are only parquet files and no
+    pyarrow.
+    """
+    clips = {}
+    unread = None
+    for path in downloads.ending(".json", PARQUET):
+        try:
+            found = read_clips(path, ID) if _may_be_vatex(path) else None
+        except ImportError as error:
+            unread = error
+            continue
+        if found:
+            clips[path] = found
+    if unread and not clips:
+        raise unread
+
+    def names_splits(path: Path) -> bool:
+        return any(clip.split for clip in clips[path].values())
+
+    notes = [NOT_LOOKED_AT.format(unread)] if unread else []
+    return {path: clips[path] for path in sorted(clips, key=names_splits, reverse=True)}, notes
 
 
 def _may_be_vatex(path: Path) -> bool:

@@ -12,7 +12,7 @@ from tests.bench.__main__ import main
 from tests.toy_data import write_images
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_every_check_gives_figures_and_the_table_has_them_all(monkeypatch, capsys, tmp_path):
     monkeypatch.delitem(gpu.CHECKS, "fp16 ÷ authors")  # minutes here; tests/training does the same
     monkeypatch.setattr(gpu, "REAL", "mini")

@@ -8,7 +8,7 @@ from tests.bench import index, moments, pictures
 from tests.bench.__main__ import main
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_index_is_written_asked_and_added_to(monkeypatch, capsys):
     # in this process; the command starts one for each part
     monkeypatch.setattr(index, "in_process", lambda name, *of: getattr(index, name)(*of))
@@ -19,7 +19,7 @@ def test_the_index_is_written_asked_and_added_to(monkeypatch, capsys):
     assert parts["add"]["MB"] > 0
 
 
-@pytest.mark.minis
+@pytest.mark.night
 def test_moments_of_a_film_are_found_more_often_than_in_twelve_frames(monkeypatch, capsys):
     monkeypatch.setattr(moments, "FILMS", 1)
     monkeypatch.setattr(moments, "SECONDS", 60)
@@ -31,7 +31,7 @@ def test_moments_of_a_film_are_found_more_often_than_in_twelve_frames(monkeypatc
     assert dense["R@1"] > twelve["R@1"] and ours["R@1"] > 0
 
 
-@pytest.mark.minis
+@pytest.mark.night
 def test_pictures_are_listed_built_and_compared(capsys):
     found = pictures.figures(True, count=8)
     assert found["listed"] == "8 / 8" and len(found) > 10

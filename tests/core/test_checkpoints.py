@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -132,7 +132,6 @@ def saved(tmp_path_factory):
     return folder, (folder / "adapter_config.json").read_text()
 
 
-@settings(max_examples=200, deadline=None)
 @given(key=st.sampled_from((None, *KEYS)), value=any_json(*KEYS))
 @example(key=None, value=[])
 @example(key="backbone", value="mini")
@@ -278,7 +277,6 @@ def test_round_trip_of_theirs_is_exact():
     assert not own & {value.data_ptr() for value in back.values()}
 
 
-@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 6), st.integers(0, 32))
 def test_round_trip_of_ours_is_exact_for_every_size(bottleneck_dim, shared_dim):
     model = RetrievalModel(build_clip())

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
@@ -49,7 +49,6 @@ items = st.builds(
 )
 
 
-@settings(max_examples=40)
 @given(st.lists(items, min_size=1, max_size=8, unique_by=lambda item: item.id))
 def test_what_is_written_is_read_back(tmp_path_factory, items):
     folder = write_folder(
@@ -91,7 +90,6 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, message):
 ABOUT = ("kind", "format_version", "name", "protocol", "recipe", "counts", "media_root")
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     any_json(*ITEM, *ABOUT, "start", "train", "expected", "visual_to_text"), st.sampled_from(ABOUT)
 )
@@ -166,7 +164,6 @@ def test_what_dataset_json_tells(tmp_path):
         data.load(folder, "val")
 
 
-@settings(max_examples=30)
 @given(n=st.integers(1, 12), seed=st.integers(0, 3))
 def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_factory, n, seed):
     folder = write_folder(tmp_path_factory.mktemp("folder"), numbered(["test"] * 10, captions=3))

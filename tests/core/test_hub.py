@@ -447,8 +447,9 @@ def mutated(name, content, random):
     return kind, content[:at] + bytes(min(8, len(content) - at)) + content[at + 8 :]
 
 
+@pytest.mark.parametrize("count, seed", [(200, 7), pytest.param(1800, 8, marks=pytest.mark.night)])
 @pytest.mark.filterwarnings("ignore:.*trained on")
-def test_2000_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_path):
+def test_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_path, count, seed):
     model = with_adapters(build_clip(1, 1), None)
     for name in (CONFIG, WEIGHTS):  # in each folder, one file is damaged
         model.save_adapter(tmp_path / name, "a")
@@ -457,8 +458,8 @@ def test_2000_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_p
         {name: (tmp_path / name / name).read_bytes() for name in (CONFIG, WEIGHTS)},
         embed(model),
     )
-    random, loaded = Random(7), Counter()
-    for number in range(2000):
+    random, loaded = Random(seed), Counter()
+    for number in range(count):
         name = random.choice((CONFIG, WEIGHTS))
         kind, content = mutated(name, whole[name], random)
         (tmp_path / name / name).unlink()  # faster than to write into it
@@ -478,7 +479,7 @@ def test_2000_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_p
             loaded[name, kind] += 1
             model.remove_adapter("stranger")
     assert list(model.adapters) == ["a", "b"]
-    assert 20 < sum(loaded.values()) < 200, loaded
+    assert 0.01 < sum(loaded.values()) / count < 0.1, loaded
     model.set_adapter("a")
     assert same(embed(model), right), "what was refused has left no trace"
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import ReadConfig
@@ -37,7 +37,6 @@ def batches(draw, smallest=2):
     return text, frames, mask.to(dtype)
 
 
-@settings(max_examples=100, deadline=None)
 @given(batches(), st.sampled_from([0.5, 5.0, 100.0]), st.sampled_from([1, 7, 2**20]))
 def test_both_equal_their_definitions(batch, temperature, block):
     text, frames, mask = batch
@@ -52,7 +51,6 @@ def test_both_equal_their_definitions(batch, temperature, block):
     torch.testing.assert_close(mean_pooled(*batch).double(), direct_mean(*batch), atol=2e-5, rtol=0)
 
 
-@settings(max_examples=30, deadline=None)
 @given(batches(), st.sampled_from([mean_pooled, text_conditioned]))
 def test_padding_never_contributes(batch, similarity):
     text, frames, mask = batch

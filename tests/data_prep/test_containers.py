@@ -6,7 +6,7 @@ import os
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cma.data
@@ -85,7 +85,6 @@ def test_a_shard_whose_split_nobody_says_is_refused(folder):
     assert status == 1 and "neither its name nor its folders say train, val or test" in errors
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 3000), st.binary(max_size=20))
 def test_any_damage_of_a_shard_or_a_parquet_file_is_read_or_refused_in_one_line(folder, at, junk):
     for name, content in (("test.tar", tar(SHARD)), ("test.parquet", parquet(rows("a", "b")))):

@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -127,7 +127,6 @@ def test_the_short_side_shrinks_and_proportions_stay(tmp_path, size, expected):
     assert Image.open(tmp_path / "frames" / "000000.jpg").size == expected
 
 
-@settings(max_examples=15, deadline=None)
 @given(
     fps=st.none() | st.floats(0.5, 12),
     kept=st.none() | st.integers(1, 40),

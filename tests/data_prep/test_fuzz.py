@@ -65,7 +65,7 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 WITH_JSON = [
     name for name in SOURCES if any(file.endswith(".json") for file in SOURCES[name].files)
 ]
-quick = settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+quick = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(scope="module")

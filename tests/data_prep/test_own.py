@@ -15,7 +15,7 @@ from data_prep.__main__ import main
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
 from explorer.index import MediaIndex
-from tests.data_prep.fuzz_sources import inside, parquet
+from tests.data_prep.fuzz_sources import PICTURE, inside, parquet
 from tests.data_prep.test_containers import SHARD, tar
 from tests.grey_media import write_clip, write_picture
 
@@ -315,6 +315,28 @@ def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys
     (source / "test" / "1.tar").write_bytes(b"no tar" * 200)
     assert run(*words) == 1 and "1.tar: cannot be read as a tar" in capsys.readouterr().err
     assert len((tmp_path / "one" / "missing.txt").read_text().splitlines()) == 1  # the cut picture
+
+
+def test_an_unrelated_parquet_and_a_macs_hidden_files_do_not_stop_own_media(
+    tmp_path, capsys, monkeypatch
+):
+    source = pictures(tmp_path / "source", "a.jpg")
+    (source / "0.tar").write_bytes(tar({"s0.jpg": PICTURE.getvalue(), "s0.txt": b"a boat"}))
+    for name in ("._0.tar", "._sales.parquet"):
+        (source / name).write_bytes(b"\0\5\26\7")  # as a Mac begins them
+    (source / "sales.parquet").write_bytes(parquet([{"text": "a", "price": 1}]))
+    words = ("--source", source, "--out", tmp_path / "out", "--allow-missing")
+    assert run(*words) == 0
+    assert items(tmp_path / "out").keys() == {"0.tar/s0.jpg"}
+    said = capsys.readouterr().out
+    assert "files without captions in the captions inside: 1 (a.jpg)" in said
+    assert "parquet files without pictures, not read: 1 (sales.parquet)" in said
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
+    assert run(*words) == 0
+    said = capsys.readouterr().out
+    assert "parquet files, not looked at: pyarrow: not installed; run `pip install" in said
+    assert run("--source", source / "sales.parquet", "--out", tmp_path / "o") == 1
+    assert "pyarrow: not installed" in capsys.readouterr().err
 
 
 def test_a_parquet_file_with_columns_of_any_name_is_read(tmp_path, capsys):

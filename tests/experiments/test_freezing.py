@@ -1,6 +1,7 @@
 """What is frozen before the first row, and what was measured on the backbone before."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ from experiments.__main__ import main
 from experiments.drawings import NAME
 from experiments.world import PROTOCOL
 from tests.experiments.conftest import revision
+
+NOTEBOOKS = Path(world.__file__).parents[1] / "notebooks"
 
 
 @pytest.fixture
@@ -44,11 +47,23 @@ def test_digests_are_those_of_the_files(results, tmp_path, capsys):
     assert freeze(results) == 1 and "mini-msrvtt/origin.json" in capsys.readouterr().err
 
 
-def test_other_pixels_than_those_that_were_frozen_are_said(results):
+def test_other_pixels_than_those_that_were_frozen_are_said(results, capsys):
     assert freeze(results) == 0
     data = results.parent / "data"
     world.check_pixels(data, results)
     world.check_pixels(data / "nothing built yet", results)
+    world.warn_of_other_pixels(data, results)
+    assert "warning" not in capsys.readouterr().out
     (data / "sources" / "mini-msrvtt" / "origin.json").write_text('{"pixels": "ab"}')
     with pytest.raises(ValueError, match=r"mini-msrvtt: its pixels are ab, expected mini-msrv"):
         world.check_pixels(data, results)
+    world.warn_of_other_pixels(data, results)
+    assert "warning: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["03_train_flickr30k", "04_train_msrvtt", "06_compare_methods"])
+def test_notebooks_say_so_before_they_read_a_record(name):
+    code = (NOTEBOOKS / f"{name}.ipynb").read_text("utf-8")
+    warned = code.index("world.warn_of_other_pixels(ROOT / data_root, ROOT / ")
+    reads = [code.index(read) for read in ("read_rows(", "Findings.read(") if read in code]
+    assert reads and warned < min(reads)

@@ -77,7 +77,9 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
     better = row(OURS, 0.37)
     for one in ROWS:
         one.save(tmp_path / "methods")
-    parts = {"data-1-4": [*ROWS[1:3], ROWS[4]], "size-r2": [better, ROWS[4]]}
+    tried = [{"lr": rate, "seed": 1, "epochs": 4, "mR": 9.0} for rate in (1e-3, 3e-3, 1e-2)]
+    lowest = replace(ROWS[2], rates=tried, lr=1e-3, budget={"epochs": 4, "scan": False})
+    parts = {"data-1-4": [ROWS[1], lowest, ROWS[4]], "size-r2": [better, ROWS[4]]}
     parts |= {"pooling-mean": ROWS[:3], "my-notes": ROWS}
     parts |= {
         "size-r32": [replace(better, lost={"3": "loss NaN"})],
@@ -93,9 +95,11 @@ def test_the_points_of_the_curves_are_read_with_the_rows_that_they_leave_as_they
     table = tables.curves(found).splitlines()
     assert len(table) == 2 + 2 * 5 and "| mini-flickr30k, size r2 | LoRA | " in table[9]
     assert table[2].endswith(" | – | – |")  # not tested on new things and other
+    edges = [line.split(" | ")[3] for line in table]
+    assert edges[0] == "rate at an edge" and edges[4:6] == [FULL, FULL] and edges[6] == "–"
     assert table[10].startswith(f"| mini-flickr30k, size r32 | {OURS} | 34.0 [")
-    assert f"] | no verdict ({OURS}: seed 3 could not be trained) | " in table[10]
-    assert "LoRA | not measured yet | not measured yet |" in table[11]
+    assert f"] | – | no verdict ({OURS}: seed 3 could not be trained) | " in table[10]
+    assert "LoRA | not measured yet | – | not measured yet |" in table[11]
     assert gains.Findings.read(tmp_path / "curves").points == {}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageDraw
 
@@ -150,7 +150,6 @@ def test_the_pixels_of_the_offline_benchmarks_are_those_of_their_files(name, toy
 # ---- pixels for CLIP
 
 
-@settings(max_examples=25, deadline=None)
 @example(short=1, ratio=20_000, rest=0, wide=True)
 @example(short=1, ratio=20_000, rest=0, wide=False)
 @given(
@@ -323,7 +322,6 @@ def real(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_damage_is_a_media_error_or_nothing(real, seed):
     (folder, contents), chance = real, random.Random(seed)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
-from tests.explorer.browser.conftest import browser, executable  # noqa: F401 (a Chromium, as the explorer's tests have it)
 
 
 @dataclass(eq=False)

@@ -18,7 +18,7 @@ import cma
 import experiments
 from tests import ROOT
 
-pytestmark = pytest.mark.book
+pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ADDRESS = "https://github.com/owner/cross-modal-adapter"
 

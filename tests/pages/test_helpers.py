@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 from helpers import chance_recall, name_by_recipe, recall_ceiling, run_name
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cma.config import TrainConfig
@@ -69,7 +69,6 @@ def test_chance_and_a_ceiling_that_reads_case_and_blanks_as_the_tokenizer_does(d
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
 def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, captions):
     items = tuple(
         dataclasses.replace(dataset.items[i], captions=tuple(words))

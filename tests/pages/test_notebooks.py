@@ -25,7 +25,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from helpers import checked
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -372,6 +372,22 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
+def test_a_notebook_that_needs_one_that_failed_does_not_start(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "AFTER", {"b": ("a",), "c": ("b",)})
+    for name in "abcd":
+        (tmp_path / f"{name}.ipynb").touch()
+    started = []
+
+    def start(command, **_):
+        started.append(command[-1])
+        return SimpleNamespace(returncode=command[-1] == "a")
+
+    monkeypatch.setattr(run.subprocess, "run", start)
+    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == ["a", "b", "c"]
+    assert started == ["a", "d"]
+    assert "b: not started, because a failed" in capsys.readouterr().err
+
+
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
     names = {name.partition("_")[0]: name for name in NOTEBOOKS}
@@ -446,7 +462,6 @@ VALUES = st.text() | st.sampled_from(
 
 
 @given(st.sampled_from("pr"), VALUES)
-@settings(max_examples=40, deadline=None)
 def test_a_value_is_read_as_papermill_reads_it(option, value):
     theirs = {}
     with pytest.MonkeyPatch.context() as patch:

@@ -1,14 +1,16 @@
 """The commands of the Makefile and of the pages, and the one list of dependencies."""
 
 import json
+import os
 import re
+import subprocess
 import tomllib
 
 import pytest
 import yaml
 
 from data_prep.benchmarks import BENCHMARKS
-from tests import ROOT
+from tests import ROOT, stages
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -74,17 +76,43 @@ def test_the_form_for_a_run_offers_every_benchmark():
     assert "run.json" in fields["record"]["attributes"]["label"]
 
 
-def test_what_is_tested_by_make_is_all_of_the_tests_once():
-    recipe = re.search(r"^test: .*\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
-    chosen = re.findall(r"-m pytest -q -m (\"[^\"]+\"|\S+)", recipe)
+def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():
+    chosen = [words[-1] for words in stages.STAGES.values() if "loadgroup" in words]
     assert chosen == [
-        '"not minis and not wheel and not processes and not slow and not book"',
-        '"processes or slow"',
-        "wheel",
-        "book",
-        '"minis and not browser"',
-        '"browser and not book"',
+        "not book and not browser and not night",
+        "(book or browser) and not night",
+        "fast",
+        "night or hypothesis",
     ]
+    assert stages.GOALS["test"] == [name for name in stages.STAGES if name not in ("fast", "night")]
+    assert {*stages.OTHERS, "02_adapter_anatomy"} == {
+        path.stem for path in ROOT.glob("notebooks/*.ipynb")
+    }
+
+
+def test_what_is_cleaned_holds_no_training_and_an_environment_of_others_is_left_alone():
+    recipe = re.search(r"^clean: .*\n\t(.*)\n", MAKEFILE, flags=re.MULTILINE)[1]
+    assert recipe == "rm -rf .venv docs/_build"
+    for conda, place in (("base", ".venv"), ("cma", "/opt/cma")):
+        environment = os.environ | {"CONDA_DEFAULT_ENV": conda, "CONDA_PREFIX": f"/opt/{conda}"}
+        asked = ["make", "--dry-run", "--assume-old", f"{place}/.cma-test", "fast"]
+        said = subprocess.run(asked, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert f"{place}/bin/python tests/stages.py fast" in said.stdout, said.stderr
+
+
+def test_a_stage_that_fails_is_the_last_one_and_the_table_says_how_long_each_took(
+    monkeypatch, capfd
+):
+    commands = {"one": ["-c", "print('first')"], "two": ["-c", "1 / 0"], "three": ["-c", ""]}
+    monkeypatch.setattr(stages, "STAGES", commands)
+    monkeypatch.setattr(stages, "GOALS", {"test": list(commands), "fast": ["one"]})
+    monkeypatch.setattr("sys.argv", ["stages.py"])
+    assert stages.main() == 1
+    printed = capfd.readouterr().out
+    assert "first" in printed and "failed: two" in printed and "three" not in printed
+    assert re.search(r"\| one \| \d+ \|\n\| two \| \d+ \|\n\| all \| \d+ \|", printed)
+    monkeypatch.setattr("sys.argv", ["stages.py", "fast"])
+    assert stages.main() == 0
 
 
 def test_the_pages_show_pictures_that_are_here_and_small():
@@ -103,8 +131,6 @@ def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
         words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
         if "--commit" not in words and "--keep" not in words:
             assert f"python {words}" in COMMANDS, words
-    for words in re.findall(r"\$\(PYTHON\) -m pytest -q ([^\n]*)", MAKEFILE):
-        assert f"pytest {words.replace('-p no:cacheprovider ', '')}" in COMMANDS, words
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def be_killed() -> dict:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_a_stage_is_measured_and_one_that_ends_otherwise_than_expected_is_named(tmp_path):
     done = run_stage("use", use_memory, tmp_path / "use.json", killed=False)
     assert done["said"] == 200 * 2**20 and done["cost"]["seconds"] > 1
@@ -91,7 +91,7 @@ def test_a_stage_is_measured_and_one_that_ends_otherwise_than_expected_is_named(
             run_stage("odd", stage, tmp_path / "odd.json", killed=killed)
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_the_whole_way_of_msrvtt_in_small(tmp_path, capsys):
     """Through the kill and the resumption, with the bundled CLIP."""
     words = "--like msrvtt --items 20 --backbone mini --recipe float32 "

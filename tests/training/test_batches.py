@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -26,7 +26,6 @@ def dataset(folder):
 
 
 @given(st.integers(1, 60), st.integers(0, 5), st.integers(0, 9))
-@settings(max_examples=40, deadline=None)
 def test_an_epoch_of_captions_has_each_pair_at_most_once(dataset, size, epoch, seed):
     config = TrainConfig(batch_size=size, seed=seed)
     found = splits.epoch_batches(dataset, config, epoch)
@@ -56,7 +55,6 @@ def test_epochs_and_seeds_differ(dataset, unit):
 
 
 @given(st.integers(1, 50), st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
 def test_held_out_and_rest_are_the_whole_and_share_nothing(dataset, n, seed):
     held_out, rest = splits.hold_out(dataset, n, seed)
     assert len(held_out) == min(n, 24 // 5)

@@ -30,7 +30,7 @@ from tests.training.worlds import world
 
 pytestmark = pytest.mark.processes
 CPU = torch.device("cpu")
-SIZES = (2, 3)
+SIZES = (2, pytest.param(3, marks=pytest.mark.night))
 GRADIENTS = [  # pairs, settings, dtype of the model
     (7, {}),
     (7, {"similarity": "text_conditioned"}),

@@ -24,7 +24,8 @@ from tests.training.test_devices import config_of, model_of
 from tests.training.worlds import begin, end
 
 TIMES = ("seconds", "finished", "peak_memory_gib")
-KILLS = 10
+ONCE, OFTEN = 2, pytest.param(10, marks=pytest.mark.night)  # kills, by turns of each kind
+METHODS = multiprocessing.get_all_start_methods()  # the usual one is the first
 FILE_EVENTS = 68  # nine events a step: three files are opened, synced and replaced
 pytestmark = pytest.mark.processes
 
@@ -78,7 +79,8 @@ def files_of(out) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
-def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
+@pytest.mark.parametrize("kills", [ONCE, OFTEN])
+def test_a_run_that_is_killed_is_the_unbroken_one(tmp_path, kills):
     """In turn while a file is written and at any time; another run follows a finished one."""
     write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
     assert not attempt(tmp_path / "whole")
@@ -86,13 +88,13 @@ def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
     seconds = json.loads(whole["r/run.json"])["seconds"]
 
     def way() -> dict:
-        if len(killed) >= KILLS:
+        if len(killed) >= kills:
             return {}
         if len(killed) % 2:
             return {"wait": chance.uniform(0, seconds)}
         return {"file": chance.randint(5, FILE_EVENTS)}
 
-    while len(killed) < KILLS:
+    while len(killed) < kills:
         out, runs = tmp_path / str(runs), runs + 1
         how = way()
         while attempt(out, **how):
@@ -107,11 +109,11 @@ def test_a_run_that_is_killed_ten_times_is_the_unbroken_one(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", [METHODS[0], *(pytest.param(one, marks=pytest.mark.night) for one in METHODS[1:])]
+)
 def test_the_workers_of_a_killed_run_end(method, folder):
     """They hold batches that nobody will take."""
-    if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"no {method} on this system")
     command = [sys.executable, "-m", "tests.training.reading", method, folder]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         workers = [psutil.Process(worker) for worker in json.loads(parent.stdout.readline())]

@@ -11,7 +11,7 @@ from tests.toy_data import write_images
 EPOCHS, SETTLED = 200, 50  # the first epochs fill what is allocated once
 
 
-@pytest.mark.processes
+@pytest.mark.night
 @pytest.mark.parametrize("cache", [False, True])
 def test_memory_stays_flat_over_200_epochs(tmp_path, config, make_model, cache):
     """Each epoch has two steps, a validation and three checkpoints; its own history is a few

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -15,7 +15,6 @@ from cma.training import BertAdam, optim, prepare, rate_factor
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=6), st.floats(0, 0.5), st.floats(1e-4, 0.1))
-@settings(max_examples=30, deadline=None)
 def test_bert_adam_is_the_formula_without_bias_correction(gradients, decay, lr):
     parameter, still = (nn.Parameter(torch.tensor([0.7], dtype=torch.float64)) for _ in range(2))
     optimizer = BertAdam([parameter, still], lr=lr, weight_decay=decay)
@@ -37,7 +36,6 @@ def test_the_authors_schedule_gives_their_rates_and_jumps_after_the_warm_up():
 
 
 @given(st.integers(1, 300), st.floats(0, 1))
-@settings(deadline=None)
 def test_the_usual_schedule_rises_to_one_then_falls(total, warmup):
     factors = [rate_factor("adamw", step, total, warmup) for step in range(total)]
     top = factors.index(max(factors))

@@ -47,9 +47,7 @@ def test_a_record_says_what_was_trained(make_model, train_set):
 
 
 @given(any_json(*(field.name for field in dataclasses.fields(RunRecord))))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_record_that_is_not_as_expected_is_named(tmp_path, found):
     whole, path = json.loads(RESULTS[0].read_text("utf-8")), tmp_path / "run.json"
     for content in (found, {**whole, **(found if isinstance(found, dict) else {"seed": found})}):

@@ -1,9 +1,5 @@
-"""A browser, adapters that change what is found, and pages whose pictures are kept under
-runs/browser.
-"""
+"""Adapters that change what is found, and pages whose pictures are kept under runs/browser."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,47 +9,8 @@ import torch
 from playwright.sync_api import Browser, Page
 
 from cma import RetrievalModel, load_backbone, recipes
-from tests.explorer.browser import chromium
-from tests.explorer.browser.servers import ROOT
 
 OpenPage = Callable[[str], AbstractContextManager[Page]]
-KEPT = ROOT / "runs" / "browser"
-MISSING = "no Chromium found: browser test skipped (make browser installs one)"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say it once for all of the tests."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    if any(MISSING in str(report.longrepr) for report in skipped):
-        terminalreporter.write_line(MISSING)
-
-
-@pytest.fixture(scope="package")
-def executable() -> Path:
-    """The Chromium to drive. Without one the tests are skipped; where CMA_BROWSER is "required"
-    they fail.
-    """
-    found = chromium.find()
-    if found is None and os.environ.get("CMA_BROWSER") == "required":
-        pytest.fail("no Chromium found, and CMA_BROWSER=required (make browser installs one)")
-    if found is None:
-        pytest.skip(MISSING)
-    return found
-
-
-@pytest.fixture(scope="package")
-def browser(executable: Path) -> Iterator[Browser]:
-    """That Chromium, running."""
-    with chromium.launched(executable) as browser:
-        yield browser
-
-
-@pytest.fixture(scope="package")
-def kept() -> Path:
-    """The folder for all that these tests leave, emptied."""
-    shutil.rmtree(KEPT, ignore_errors=True)
-    KEPT.mkdir(parents=True)
-    return KEPT
 
 
 def add_random(model: RetrievalModel, benchmark: str) -> None:

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import RetrievalModel, data
@@ -92,7 +92,6 @@ def test_scores_of_a_split_are_those_of_the_evaluation(model, tmp_path, similari
     assert index.query("a dog and a red cat") == index.query("a dog")
 
 
-@settings(max_examples=12, deadline=None)
 @given(depth=st.integers(1, 14), seed=st.integers(0, 99))
 def test_the_second_search_reorders_the_best_of_the_first(toy_index, depth, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -251,7 +250,6 @@ def test_the_same_adapter_by_another_name_answers(model, media, tmp_path):
     assert loaded.query("a dog") == index.query("a dog") and loaded.header.adapter == "other"
 
 
-@settings(max_examples=15, deadline=None)
 @given(choice=st.integers(0, 2**40))
 def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice):
     folder, clip = tmp_path_factory.mktemp("kept"), build_clip()

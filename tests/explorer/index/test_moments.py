@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import media
@@ -26,7 +26,6 @@ def folder(tmp_path):
     return tmp_path / "media"
 
 
-@settings(deadline=None)
 @given(seconds=st.floats(0.1, 900), window=st.floats(0.5, 200), rate=st.floats(0.05, 30))
 def test_windows_overlap_by_half_and_leave_nothing_out(seconds, window, rate):
     config = IndexConfig(window=window, rate=rate)

@@ -150,7 +150,9 @@ def many(media):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("count, at", [(2, "folder"), (3, "s3")])
+@pytest.mark.parametrize(
+    "count, at", [(2, "folder"), pytest.param(3, "s3", marks=pytest.mark.night)]
+)
 def test_several_processes_fill_one_table_as_one_does(model, many, tmp_path, s3, count, at):
     place = s3 if at == "s3" else tmp_path / "table"
     processes = [start(many, place, number, count) for number in range(count)]
@@ -165,7 +167,7 @@ def test_several_processes_fill_one_table_as_one_does(model, many, tmp_path, s3,
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("at", ["folder", "s3"])
+@pytest.mark.parametrize("at", [pytest.param("folder", marks=pytest.mark.night), "s3"])
 def test_a_process_that_was_killed_is_started_again(model, many, tmp_path, s3, at, capsys):
     place = f"{s3}/killed" if at == "s3" else tmp_path / "table"
     index, before = MediaIndex.build(model, many, store=place, shard=(0, 2)), 20

@@ -11,7 +11,7 @@ from pathlib import Path
 import lancedb
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
@@ -42,7 +42,6 @@ def written(toy_processor, tmp_path_factory):
     return folder / "index", contents, model, index.query("a dog", 10)
 
 
-@settings(max_examples=150, deadline=None)
 @given(choice=st.randoms(use_true_random=False), truncated=st.booleans())
 def test_a_damaged_index_answers_as_before_or_is_refused(written, choice, truncated):
     """One byte is another one, or the end is missing."""
@@ -177,12 +176,13 @@ for i in itertools.count():
 
 
 @pytest.mark.processes
-def test_six_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
-    model, pictures, rebuild, tmp_path, read, capsys
+@pytest.mark.parametrize("kills", [2, pytest.param(6, marks=pytest.mark.night)])
+def test_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
+    model, pictures, rebuild, tmp_path, read, capsys, kills
 ):
     """Of a process that builds, adds and tidies without pause."""
     folder, listed = tmp_path / "index", 0
-    for seed in range(6):
+    for seed in range(kills):
         command = [sys.executable, "-c", KILLED, str(pictures), str(folder)]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             while process.stdout.readline() != "built\n":
@@ -223,7 +223,9 @@ except OSError as error:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("most", [10, 2000, 5000])
+@pytest.mark.parametrize(
+    "most", [2000, *(pytest.param(n, marks=pytest.mark.night) for n in (10, 5000))]
+)
 def test_a_disk_that_takes_no_more_keeps_what_was_written_and_says_one_line(
     model, pictures, rebuild, tmp_path, read, most
 ):

@@ -14,7 +14,7 @@ from cma import RetrievalModel, data, load_backbone, recipes
 from explorer.gallery import Gallery
 from explorer.site import publish
 from tests import ROOT
-from tests.explorer.browser.conftest import add_random, browser, executable  # noqa: F401
+from tests.explorer.browser.conftest import add_random
 from tests.toy_galleries import write_hostile
 
 COUNTS = {"mini-flickr30k": 60, "mini-msrvtt": 12}

@@ -1,0 +1,157 @@
+"""An exported model embeds, in sentence-transformers, what ours embeds here."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+import cma
+import cma.export
+from cma import RetrievalModel, data, load_backbone
+from cma.metrics import retrieval_metrics
+from tests.conftest import WORDS, one_line, randomise
+from tests.toy_data import write_dataset
+from tests.toy_families import KINDS, build_backbone, build_family_processor
+from tests.toy_media import write_picture
+
+TEXTS = ["a red cat", "a dog runs", " ".join(WORDS.split()[:9] * 9)]  # the last one is cut
+PICTURES = [Image.new("RGB", (50, 40), colour) for colour in ("red", "green", "#123456")]
+
+
+def embeddings(model: RetrievalModel) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return [model.encode_text(TEXTS), model.encode_images(PICTURES)]
+
+
+def differences(model: RetrievalModel, theirs: SentenceTransformer) -> list[float]:
+    found = [theirs.encode(TEXTS), theirs.encode(PICTURES)]
+    return [
+        float(np.abs(a.numpy() - b).max()) for a, b in zip(embeddings(model), found, strict=True)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*are cut")
+@pytest.mark.parametrize(
+    "method",
+    [name for name in cma.methods.NAMES if name != "ST-Adapter"],  # which is for clips
+)
+def test_every_method_embeds_the_same_there_and_after_their_saving(model, method, tmp_path):
+    cma.methods.attach(model, method, "one")
+    randomise(model.get_adapter("one"))
+    if model.get_adapter("one").scales:
+        model.set_adapter("one", 0.5)
+    theirs = cma.export.sentence_transformer(model, tmp_path / "exported")
+    assert max(differences(model, theirs)) < 1e-5
+    assert theirs.similarity(theirs.encode(["a cat"]), theirs.encode(["a cat"])).item() == (
+        pytest.approx(1)
+    )
+    theirs.save_pretrained(str(tmp_path / "again"))
+    again = SentenceTransformer(str(tmp_path / "again"))
+    assert max(differences(model, again)) < 1e-5
+    assert {file.name for file in tmp_path.iterdir()} == {"exported", "again"}
+
+
+@pytest.mark.filterwarnings("ignore:.*are cut")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("adapted", [True, False])
+def test_every_family_embeds_the_same_there(kind, adapted, tmp_path):
+    model = RetrievalModel(build_backbone(kind), build_family_processor(kind))
+    if adapted:
+        randomise(model.add_adapter("one", cma.AdapterConfig(shared_dim=8)))
+    theirs = cma.export.sentence_transformer(model, tmp_path / "exported")
+    assert max(differences(model, theirs)) < 1e-5
+
+
+def test_only_the_adapter_trains_there(model, tmp_path):
+    adapter = model.add_adapter("one", cma.AdapterConfig(shared_dim=8))
+    cma.export.sentence_transformer(model, tmp_path / "exported")
+    theirs = SentenceTransformer(str(tmp_path / "exported"))
+    trained = [p.numel() for p in theirs.parameters() if p.requires_grad]
+    assert sum(trained) == sum(p.numel() for p in adapter.parameters())
+    theirs(theirs.preprocess(["a cat"]))["sentence_embedding"].sum().backward()
+    trained = theirs[0].model.retrieval.get_adapter("adapter")
+    assert trained.text.down_weight.grad is not None
+
+
+def test_another_process_needs_one_import_and_no_trust(model, tmp_path):
+    randomise(model.add_adapter("one", cma.AdapterConfig(shared_dim=8)))
+    cma.export.sentence_transformer(model, tmp_path / "exported")
+    code = (
+        "import cma.export, sys; from sentence_transformers import SentenceTransformer;"
+        "print(SentenceTransformer(sys.argv[1]).encode(['a red cat'])[0].tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "exported")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = torch.tensor(eval(done.stdout.splitlines()[-1]))
+    assert torch.allclose(found, embeddings(model)[0][0], atol=1e-5)
+
+
+def test_their_clip_is_a_backbone_of_ours(model, tmp_path):
+    cma.export.sentence_transformer(model, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "adapter_config.json").exists()
+    theirs = RetrievalModel(*load_backbone(tmp_path / "plain"))
+    for ours, found in zip(embeddings(model), embeddings(theirs), strict=True):
+        assert torch.equal(ours, found)
+    old = tmp_path / "old"  # how releases before 5.4 save a CLIP
+    old.mkdir()
+    (tmp_path / "plain").rename(old / "0_CLIPModel")
+    assert load_backbone(old)[0].config.model_type == "clip"
+
+
+def test_their_recalls_are_ours(model, tmp_path):
+    lines = []
+    for number in range(12):
+        name = write_picture(tmp_path / "media" / f"{number}.png", number).name
+        captions = [f"a cat {word}" for word in WORDS.split()[number : number + 2]]
+        line = {"file_name": f"media/{name}", "id": name, "captions": captions, "split": "test"}
+        lines.append(line)
+    write_dataset(tmp_path, lines, {"name": "toy", "kind": "image"})
+    dataset = data.load(tmp_path, "test")
+    with torch.no_grad():
+        pictures = [Image.open(dataset.path(item)).convert("RGB") for item in dataset.items]
+        similarity = cma.similarity.mean_pooled(
+            model.encode_text(dataset.captions),
+            model.encode_images(pictures)[:, None],
+            torch.ones(len(pictures), 1),
+        )
+    ours = retrieval_metrics(similarity, dataset.text_to_item)["text_to_visual"]
+    theirs = cma.export.sentence_transformer(model, tmp_path / "exported")
+    queries = {str(n): caption for n, caption in enumerate(dataset.captions)}
+    relevant = {str(n): {str(int(item))} for n, item in enumerate(dataset.text_to_item)}
+    corpus = {str(n): picture for n, picture in enumerate(pictures)}
+    found = InformationRetrievalEvaluator(
+        queries, corpus, relevant, accuracy_at_k=[1, 5, 10], name="toy"
+    )(theirs)
+    for k in (1, 5, 10):
+        assert 100 * found[f"toy_cosine_accuracy@{k}"] == pytest.approx(ours[f"R@{k}"])
+
+
+def test_what_cannot_be_exported_is_one_line(model, toy_clip, tmp_path):
+    (tmp_path / "there").mkdir()
+    with one_line(FileExistsError, "expected the name of a new folder"):
+        cma.export.sentence_transformer(model, tmp_path / "there")
+    with one_line(ValueError, "no processor"):
+        cma.export.sentence_transformer(RetrievalModel(toy_clip), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    theirs = cma.export.sentence_transformer(model, tmp_path / "new")
+    model.add_adapter("one", cma.AdapterConfig(shared_dim=8))
+    theirs = cma.export.sentence_transformer(model, tmp_path / "adapted")
+    with one_line(ValueError, "one embedding per frame"):
+        theirs[0].model.get_image_features(torch.zeros(1, 2, 3, 32, 32))
+    with one_line(ValueError, "load its backbone"):
+        load_backbone(tmp_path / "adapted")
+
+
+def test_without_the_library_or_with_an_old_one_one_line_says_so(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers.base.modules", None)
+    with one_line(ImportError, "5.4 or newer"):
+        cma.export.sentence_transformer(model, tmp_path / "new")

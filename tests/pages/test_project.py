@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -69,8 +70,10 @@ def test_the_citation_names_the_version_and_the_paper():
 
 
 def test_the_form_for_a_run_offers_every_benchmark():
-    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml").read_text("utf-8")
-    fields = {one.get("id"): one for one in yaml.safe_load(form)["body"]}
+    form = ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml"
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    subprocess.run([*check, "vendor.github-issue-forms", str(form)], check=True)
+    fields = {one.get("id"): one for one in yaml.safe_load(form.read_text("utf-8"))["body"]}
     real = set(BENCHMARKS) - {"folder"}
     assert set(fields["benchmark"]["attributes"]["options"]) == real and len(real) == 9
     assert "run.json" in fields["record"]["attributes"]["label"]

@@ -15,8 +15,12 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = (
     "README.md",
+    "CHANGELOG.md",
     "docs/try_it.md",
+    "docs/quickstart.md",
     "docs/library.md",
+    "docs/explorer.md",
+    "docs/backbones.md",
     "docs/reproduce.md",
     "docs/several-gpus.md",
     "CONTRIBUTING.md",

@@ -1,6 +1,6 @@
-"""Tables of `results/README.md` besides those of runs, and README's first one: differences, further test sets, curves,
-parts, what is forgotten, what inflates a recall, and the second world. Each is made from the
-`Findings` of a folder.
+"""Tables of `results/README.md` besides those of runs, and README's first one: differences,
+further test sets, curves, parts, what is forgotten, what inflates a recall, and the second world.
+Each is made from the `Findings` of a folder.
 """
 
 from __future__ import annotations

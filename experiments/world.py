@@ -16,7 +16,6 @@ from .drawings import NAME, build_drawings
 from .options import DATA, RESULTS
 
 PROTOCOL = "protocol.json"
-FIRST = "first-world"  # in the folder of results: what the backbone before this one gave
 WEIGHTS = "model.safetensors"
 OPTIONS = {"--data": DATA, "--results": RESULTS}
 
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     protocol.json.
 
     Run it before anything trained is evaluated on a set: afterwards the tests compare what is there
-    with what was written. What was measured on a backbone before moves to first-world/ first.
+    with what was written. What was measured on a backbone before leaves the results first.
     """
     build_drawings(options.data)
     file = options.results / PROTOCOL

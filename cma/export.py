@@ -1,11 +1,8 @@
 """Write a backbone with its active adapter for other libraries: today for sentence-transformers.
 
-The folder is a transformers model of type "cma", registered by importing this module, inside the
-usual files of sentence-transformers. So no remote code is trusted when it is loaded:
-
-    import cma.export
-    from sentence_transformers import SentenceTransformer
-    model = SentenceTransformer("folder")
+The folder is a transformers model of type "cma", which importing this module registers, inside the
+usual files of sentence-transformers. So `SentenceTransformer(folder)` loads it after `import
+cma.export`, and trusts no remote code.
 """
 
 import json

@@ -22,8 +22,6 @@ from tests.experiments.conftest import revision
 
 PROTOCOL_FILE = ROOT / "results" / PROTOCOL
 CONTENT = json.loads(PROTOCOL_FILE.read_text("utf-8"))
-RETIRED = ROOT / "results" / "first-world"  # what the backbone before this one gave
-BEFORE = json.loads((RETIRED / PROTOCOL).read_text("utf-8"))
 BENCHMARKS = ("mini-flickr30k", "mini-msrvtt")
 
 
@@ -36,9 +34,6 @@ def test_world_and_backbone_are_those_that_were_frozen():
     assert len({frozen["backbone"], *frozen["states"].values()}) == 1 + len(frozen["states"])
     worlds = {name for name in READERS if name not in TESTS}
     assert frozen["pixels"].keys() == {*worlds, DRAWINGS}
-    same = BEFORE["frozen"]["pixels"]
-    same.pop("mini-flickr30k-other", None)  # the one set that was replaced
-    assert same.items() <= frozen["pixels"].items()  # the world that was there stays as it is
 
 
 @pytest.mark.minis
@@ -70,19 +65,15 @@ def test_the_gates_were_passed_on_validation(name):
         assert 17 <= gate["zero-shot R@1"] <= 45
 
 
-@pytest.mark.parametrize("place, protocol", [(ROOT / "results", CONTENT), (RETIRED, BEFORE)])
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name, place, protocol):
-    """Rows of the backbone before have the protocol that is kept in first-world/."""
+def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name):
     budget = budget_of(name, PROTOCOL_FILE)
     assert asdict(budget) == CONTENT["budgets"][name]
-    for row in read_rows(place / "methods"):
+    for row in read_rows(ROOT / "results" / "methods"):
         if row.dataset == name:
             revisions = {run["backbone"]["revision"] for run in row.records.values()}
-            assert revisions <= {revision(protocol["frozen"]["backbone"])}
-            planned = BEFORE["budgets"][name]
-            if protocol is CONTENT:
-                planned = asdict(budget.of(row.method))
+            assert revisions <= {revision(CONTENT["frozen"]["backbone"])}
+            planned = asdict(budget.of(row.method))
             assert planned.items() <= row.budget.items()
             reported = {*row.records, *row.ranks}
             assert not reported & {str(entry["seed"]) for entry in row.rates}

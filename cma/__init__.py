@@ -9,6 +9,7 @@ import logging
 import pkgutil
 import warnings
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import lazy_loader
 
@@ -59,6 +60,36 @@ if other := _installed("cma"):
 
 # unknown: a source tree, not installed
 __version__ = _installed("cross-modal-adapter") or "0+unknown"
+
+if TYPE_CHECKING:  # the lazy names, for type checkers
+    from . import adapter as adapter
+    from . import backbone as backbone
+    from . import checkpoints as checkpoints
+    from . import config as config
+    from . import data as data
+    from . import export as export
+    from . import families as families
+    from . import files as files
+    from . import hub as hub
+    from . import losses as losses
+    from . import media as media
+    from . import method as method
+    from . import methods as methods
+    from . import metrics as metrics
+    from . import model as model
+    from . import patching as patching
+    from . import recipes as recipes
+    from . import similarity as similarity
+    from . import training as training
+    from .adapter import AdapterConfig as AdapterConfig
+    from .adapter import CrossModalAdapters as CrossModalAdapters
+    from .backbone import load_backbone as load_backbone
+    from .config import ReadConfig as ReadConfig
+    from .config import TrainConfig as TrainConfig
+    from .data import load_dataset as load_dataset
+    from .model import RetrievalModel as RetrievalModel
+    from .training import evaluate as evaluate
+    from .training import train as train
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

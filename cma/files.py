@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import TypeVar
+from typing import TypeVar, dataclass_transform
 
 import pydantic.dataclasses
 from pydantic import TypeAdapter, ValidationError
@@ -90,6 +90,7 @@ def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
         raise ValueError(printable(said)) from None
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def checked_dataclass(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose fields pydantic checks; numbers must be finite.
 

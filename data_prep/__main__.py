@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(arguments)
     except (BadInput, ImportError, OSError) as error:
-        said = printable(str(error))
-        if len(said) > LONGEST:  # a file can hold long names
-            said = f"{said[: LONGEST // 2]} … {said[-LONGEST // 2 :]}"
-        print(f"error: {said}", file=sys.stderr)
+        message = printable(str(error))
+        if len(message) > LONGEST:  # a file can hold long names
+            message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
+        print(f"error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         kept = "what was downloaded, checked or decoded is kept"

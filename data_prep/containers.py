@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 SHARD = ".tar"
 PARQUET = ".parquet"
-MOST_TEXT = 1 << 20  # bytes of captions in one member of a shard
+MAX_TEXT = 1 << 20  # bytes of captions in one member of a shard
 # what a parquet file may declare: bytes of one column in one row group, and rows
-MOST_BYTES = 4 << 30
-MOST_ROWS = 10_000_000
+MAX_BYTES = 4 << 30
+MAX_ROWS = 10_000_000
 AT_ONCE = 1 << 30  # bytes that one batch of rows may take
 NOT_LOOKED_AT = "parquet files, not looked at: {}"
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "txt")
@@ -131,8 +131,8 @@ def _text(path: Path) -> str:
     """Return the text of a member of a shard. Raises `BadInput` if it is long or not UTF-8."""
     shard = next(parent for parent in path.parents if parent.suffix.lower() == SHARD)
     size = members(shard)[path.relative_to(shard).as_posix()].size
-    if size > MOST_TEXT:
-        raise BadInput(f"{path}: {size:,} bytes; expected captions, at most {MOST_TEXT:,} bytes")
+    if size > MAX_TEXT:
+        raise BadInput(f"{path}: {size:,} bytes; expected captions, at most {MAX_TEXT:,} bytes")
     with open_media(path) as stream:
         try:
             return stream.read().decode("utf-8-sig")
@@ -154,18 +154,18 @@ def opened(path: Path) -> Iterator["ParquetFile"]:
     try:
         with ParquetFile(path) as file:
             about = file.metadata
-            if not 0 <= about.num_rows <= MOST_ROWS:
+            if not 0 <= about.num_rows <= MAX_ROWS:
                 raise BadInput(
-                    f"{path}: declares {about.num_rows:,} rows; expected at most {MOST_ROWS:,}"
+                    f"{path}: declares {about.num_rows:,} rows; expected at most {MAX_ROWS:,}"
                 )
             for group in range(about.num_row_groups):
                 for number in range(about.num_columns):
                     column = about.row_group(group).column(number)
-                    if not 0 <= column.total_uncompressed_size <= MOST_BYTES:
+                    if not 0 <= column.total_uncompressed_size <= MAX_BYTES:
                         raise BadInput(
                             f"{path}: row group {group}, column {column.path_in_schema}: declares "
                             f"{column.total_uncompressed_size:,} bytes; expected at most "
-                            f"{MOST_BYTES:,}, so it is not read"
+                            f"{MAX_BYTES:,}, so it is not read"
                         )
             yield file
     except BadInput:
@@ -304,7 +304,7 @@ def layout_of(path: Path, image: str | None = None, caption: str | None = None) 
     """
     columns = columns_of(path)
     pictures = [name for name, holds in columns.items() if holds]
-    image = image or next((name for name in IMAGES if name in pictures), *pictures[:1] or [None])
+    image = image or next((name for name in (*IMAGES, *pictures) if name in pictures), None)
     caption = caption or next((name for name in CAPTIONS if name in columns), None)
     found = ", ".join(columns)
     if image not in pictures:

@@ -27,6 +27,7 @@ MISSING = "missing.txt"
 CHECKED = "checked.json"  # what `media.check` found
 HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
+Kind = Literal["image", "video"]
 PICTURES = "pictures"  # those of parquet files, written out
 
 
@@ -78,7 +79,7 @@ class Annotations:
     """
 
     name: str
-    kind: Literal["image", "video"]
+    kind: Kind
     protocol: dict[str, str]
     expected: dict[str, Counts]
     entries: list[Entry]
@@ -170,7 +171,7 @@ def count_table(counts: dict[str, dict]) -> list[str]:
     """Format the counts of `dataset.json` as lines of a table: found / expected items, captions,
     media.
     """
-    rows = [("split", "items", "captions", "media")]
+    rows: list[tuple[str, ...]] = [("split", "items", "captions", "media")]
     for split, items in counts.items():
         rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -267,7 +268,7 @@ def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict)
 
 def _to_line(entry: Entry) -> str:
     """Return the entry's line of `metadata.jsonl`, with `start` and `end` only if they are set."""
-    fields = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
+    fields: dict[str, object] = {"file_name": f"{MEDIA}/{entry.file}", "id": entry.id}
     fields |= {"captions": entry.captions, "split": entry.split}
     fields |= {
         name: value for name in ("start", "end") if (value := getattr(entry, name)) is not None

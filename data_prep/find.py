@@ -24,8 +24,8 @@ def report(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with what you downloaded")
-    whole = []
-    others = []
+    whole: list[str] = []
+    others: list[str] = []
     for name in BENCHMARKS:
         found, lines = _look(folder, name)
         (whole if found and not unlike_published(found) else others).extend(lines)

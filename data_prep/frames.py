@@ -58,8 +58,8 @@ class Extraction:
         mix.
         """
         rate = "all" if self.fps is None else f"{self.fps:g}fps"
-        most = "" if self.max_frames is None else f"-{self.max_frames}frames"
-        return f"{rate}{most}-{self.short_side}px-q{self.quality}"
+        max_frames = "" if self.max_frames is None else f"-{self.max_frames}frames"
+        return f"{rate}{max_frames}-{self.short_side}px-q{self.quality}"
 
 
 class ClipPart(NamedTuple):
@@ -187,10 +187,10 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
     unfinished = clip.target.with_name(f"{clip.target.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    most = extraction.max_frames or sys.maxsize
+    max_frames = extraction.max_frames or sys.maxsize
     try:
         for number, frame in enumerate(
-            stream_frames(clip.path, most, extraction.fps, clip.start, clip.end)
+            stream_frames(clip.path, max_frames, extraction.fps, clip.start, clip.end)
         ):
             small = _shrink(frame, extraction.short_side)
             small.save(unfinished / f"{number:06}.jpg", quality=extraction.quality)
@@ -216,8 +216,8 @@ def _shrink(frame: Image.Image, short_side: int) -> Image.Image:
     scale = short_side / min(frame.size)
     if scale >= 1:
         return frame
-    size = tuple(max(short_side, round(side * scale)) for side in frame.size)
-    return frame.resize(size, Image.Resampling.BICUBIC)
+    width, height = (max(short_side, round(side * scale)) for side in frame.size)
+    return frame.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def rate(text: str) -> float | None:

@@ -182,8 +182,8 @@ def problem(part: Part, kind: str) -> str | None:
     except MediaError as error:
         return str(error).removeprefix(printable(f"{path}: "))
     except (OSError, ValueError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return f"cannot be decoded ({said})"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"cannot be decoded ({reason})"
     return None
 
 
@@ -228,5 +228,5 @@ def one_by_one(
         try:
             yield from tqdm(results, total=len(jobs), desc=title)
         except BrokenProcessPool as error:
-            said = "a process died, of a file that crashes the decoder or for lack of memory"
-            raise OSError(f"{title}: {said}; try fewer --workers") from error
+            reason = "a process died, of a file that crashes the decoder or for lack of memory"
+            raise OSError(f"{title}: {reason}; try fewer --workers") from error

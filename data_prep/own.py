@@ -29,7 +29,7 @@ from data_prep.containers import (
     member_paths,
     samples,
 )
-from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, count_of
+from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, Kind, count_of
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
 
@@ -52,7 +52,7 @@ class CaptionRow(NamedTuple):
 def read(
     source: Path,
     captions: Path | None = None,
-    kind: str | None = None,
+    kind: Kind | None = None,
     seed: int = 0,
     image_column: str | None = None,
     caption_column: str | None = None,
@@ -70,7 +70,8 @@ def read(
     tables, others = ([], []) if captions else _tables_in(source)
     packed = None
     notes = list(others)
-    faults = []
+    faults: list[str] = []
+    rows: list[CaptionRow]
     if tables:
         packed, rows = _read_tables(source, tables, named)
         kind = "image"
@@ -83,11 +84,10 @@ def read(
                 layout_of(next(_inner(source, PARQUET)), *named)
             raise
         notes += more
-        rows = read_rows(captions, named) if captions else _rows_inside(source, named)
-    rows = list(rows)
+        rows = list(read_rows(captions, named) if captions else _rows_inside(source, named))
     from_file = captions.name if captions else "the captions inside"
-    texts = {}
-    splits = {}
+    texts: dict[str, tuple[str, ...]] = {}
+    splits: dict[str, str | None] = {}
     cleaner = CaptionCleaner()
     if rows:
         path_of = _path_finder(names)
@@ -114,14 +114,14 @@ def read(
                 f"{without[0]}"
             )
         if without:
-            splits = draw_splits([name for name in names if texts.get(name)], seed)
+            splits = {**draw_splits([name for name in names if texts.get(name)], seed)}
     return Annotations(
         name=source.resolve().stem if source.is_file() else source.resolve().name,
         kind=kind,
         protocol={"query": "caption", "visual_to_text": READINGS[kind]},
         expected={},
         entries=[
-            Entry(name, name, texts.get(name, ()), splits.get(name, "test")) for name in names
+            Entry(name, name, texts.get(name, ()), splits.get(name) or "test") for name in names
         ],
         recipe=RECIPES[kind],
         files=[from_file if rows else "no captions, so only to be searched"],
@@ -150,7 +150,7 @@ def _inner(source: Path, ending: str) -> Iterator[Path]:
 
 
 def _tables_in(source: Path) -> tuple[list[Path], list[str]]:
-    """Return the parquet files with a column of pictures, and a note on the others, if any."""
+    """Return the parquet files that have a column of pictures, and a note on any others."""
     found = list(_inner(source, PARQUET))
     try:
         tables = [path for path in found if any(columns_of(path).values())]
@@ -168,7 +168,7 @@ def _read_tables(
     """
     layout = layout_of(paths[0], *named)
     captions = []
-    owners = {}
+    owners: dict[str, Path] = {}
     for path in paths:
         place = path.relative_to(source) if source.is_dir() else Path()
         for number, (row, name) in enumerate(layout.names(path)):
@@ -204,12 +204,12 @@ def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the command-line options of `read`."""
-    said = (
+    message = (
         "CSV with the columns file_name,caption (one row for each caption) or JSONL with file_name "
         "and caption or captions; split is optional (default: the captions inside, or none: the "
         "items can only be searched)"
     )
-    parser.add_argument("--captions", type=Path, help=said)
+    parser.add_argument("--captions", type=Path, help=message)
     parser.add_argument(
         "--kind", choices=READINGS, help="which to use if pictures and clips are there"
     )
@@ -229,8 +229,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def find_media(
-    source: Path, kind: str | None = None
-) -> tuple[str, list[str], list[str], list[str]]:
+    source: Path, kind: Kind | None = None
+) -> tuple[Kind, list[str], list[str], list[str]]:
     """Return (kind, sorted paths below `source`, notes, faults); hidden files are ignored.
 
     A folder that cannot be read is a fault. Other files, and files whose names JSON cannot hold,
@@ -238,7 +238,7 @@ def find_media(
     Raises as `read`.
     """
     found = []
-    closed = []
+    closed: list[OSError] = []
     top = source
     if source.is_file():
         top = source.parent
@@ -271,7 +271,7 @@ def find_media(
         )
     kind = kind or ("image" if pictures else "video")
     frames = {
-        parent.as_posix() for picture in pictures if (parent := PurePosixPath(picture).parent).name
+        place.as_posix() for picture in pictures if (place := PurePosixPath(picture).parent).name
     }
     chosen = pictures if kind == "image" else clips or sorted(frames)
     if not chosen:
@@ -290,7 +290,7 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     name.
     """
     known = set(names)
-    by_name = {}
+    by_name: dict[str, list[str]] = {}
     for path in names:
         for key in {path, path.rpartition("/")[2]}:  # a Mac writes é as two characters
             by_name.setdefault(normalize("NFC", key), []).append(path)

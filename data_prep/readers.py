@@ -7,10 +7,10 @@ import pickle
 import re
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from cma.files import short
 
@@ -94,7 +94,7 @@ def read_text(path: Path) -> str:
         raise BadInput(f"{path}:{line}: not UTF-8 text; expected a file saved as UTF-8") from error
 
 
-def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> object:
+def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> Any:
     """Read a JSON file. Raises `BadInput` with the line and column where it is broken.
 
     With `unique_keys`, a key that an object has twice raises it too (Python would keep the last
@@ -121,7 +121,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict]]:
             yield f"{path}:{number}", content
 
 
-def _parse(text: str, path: Path, first_line: int = 1, **hooks: Callable | None) -> object:
+def _parse(text: str, path: Path, first_line: int = 1, **hooks: Any) -> Any:
     try:
         return json.loads(text, **hooks)
     except BadInput:
@@ -218,7 +218,7 @@ def read_pickle(path: Path) -> object:
 class _PlainUnpickler(pickle.Unpickler):
     """Refuses every class and every function, so that only plain values can be built."""
 
-    def __init__(self, file: object, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         super().__init__(file)
         self._path = path
 

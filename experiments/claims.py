@@ -59,8 +59,8 @@ def summary(found: Findings) -> str:
     lines += [_costs(found), _little(found)]
     names = ("the paper says", "pictures", "clips", "here")
     table = markdown([dict(zip(names, line, strict=True)) for line in lines])
-    said = "\n".join(f"- {one}" for one in findings(found))
-    return "\n\n".join([PICTURE, table, NOTE, said, CANNOT_SAY])
+    listed = "\n".join(f"- {one}" for one in findings(found))
+    return "\n\n".join([PICTURE, table, NOTE, listed, CANNOT_SAY])
 
 
 def cell(verdict: Verdict) -> str:
@@ -106,8 +106,8 @@ def _sharing(found: Findings) -> list[str]:
 def _lora(found: Findings) -> list[str]:
     verdicts = both(found, LORA)
     behind, ahead = (where(verdicts, f"clearly {word}") for word in ("worse", "better"))
-    said = [f"behind on {behind}"] * bool(behind) + [f"ahead on {ahead}"] * bool(ahead)
-    here = ", ".join(said) or "no clear difference"
+    sides = [f"behind on {behind}"] * bool(behind) + [f"ahead on {ahead}"] * bool(ahead)
+    here = ", ".join(sides) or "no clear difference"
     return ["(LoRA, which it does not have)", *map(cell, verdicts), f"**{here}**"]
 
 
@@ -117,25 +117,25 @@ def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
     for name, words in ((PICTURES, "pictures"), (CLIPS, "clips")):
         planned = [m for m in methods if (name, m, FORWARD) in found.verdicts]
         verdicts = {m: found.verdict(name, m, FORWARD) for m in planned}
-        told = {m: verdict for m, verdict in verdicts.items() if not verdict.blank}
-        clear = {m for m, verdict in told.items() if verdict.word == "clearly better"}
-        cells.append(_range(told, clear) if told else NOT_MEASURED)
-        blank += [f"{m} on {words}: no verdict" for m in planned if m not in told]
+        verdicts = {m: verdict for m, verdict in verdicts.items() if not verdict.blank}
+        clear = {m for m, verdict in verdicts.items() if verdict.word == "clearly better"}
+        cells.append(_range(verdicts, clear) if verdicts else NOT_MEASURED)
+        blank += [f"{m} on {words}: no verdict" for m in planned if m not in verdicts]
         better |= clear
-        unclear |= told.keys() != clear
+        unclear |= verdicts.keys() != clear
     here = f"only than {', '.join(sorted(better))}" if unclear else "yes"
     here = f"**{here}**" if better else "**not seen**"
     return [claim, *cells, here + (f" ({'; '.join(blank)})" if blank else "")]
 
 
-def _range(told: dict[str, Verdict], clear: set[str]) -> str:
+def _range(verdicts: dict[str, Verdict], clear: set[str]) -> str:
     """The range of the gains; if only some of them are clear, these are named one by one."""
-    whole = not clear or clear == told.keys()
-    gains = [verdict.gain for m, verdict in told.items() if whole or m not in clear]
-    said = [f"{min(gains):+.1f} to {max(gains):+.1f}" + CLEAR_MARK * (clear == told.keys())]
+    whole = not clear or clear == verdicts.keys()
+    gains = [verdict.gain for m, verdict in verdicts.items() if whole or m not in clear]
+    ranges = [f"{min(gains):+.1f} to {max(gains):+.1f}" + CLEAR_MARK * (clear == verdicts.keys())]
     if not whole:
-        said += [f"{m} {told[m].gain:+.1f}{CLEAR_MARK}" for m in sorted(clear)]
-    return "; ".join(said)
+        ranges += [f"{m} {verdicts[m].gain:+.1f}{CLEAR_MARK}" for m in sorted(clear)]
+    return "; ".join(ranges)
 
 
 def _costs(found: Findings) -> list[str]:
@@ -144,14 +144,14 @@ def _costs(found: Findings) -> list[str]:
     times = {
         kind: {m: cost["time"] for m, cost in costs.items()} for kind, costs in found.costs.items()
     }
-    told = [f"{100 * times[k][OURS]:.0f} % of the time" for k in ("image", "video") if k in times]
-    told = told + [NOT_MEASURED] * (2 - len(told))
+    spent = [f"{100 * times[k][OURS]:.0f} % of the time" for k in ("image", "video") if k in times]
+    spent = spent + [NOT_MEASURED] * (2 - len(spent))
     here = ""
     if LORA in times.get("image", {}):
         gap = times["image"][LORA] - times["image"][OURS]
         here = "costs the same" if abs(gap) <= SAME_TIME else "costs less" if gap < 0 else ""
         here = f"; LoRA {here or 'costs more'}"
-    cells = [f"{100 * ours / full:.1f} % of the parameters, {told[0]}", told[1]]
+    cells = [f"{100 * ours / full:.1f} % of the parameters, {spent[0]}", spent[1]]
     return ["cheaper than full fine-tuning", *cells, f"**yes**{here}"]
 
 
@@ -193,8 +193,8 @@ def planned(fronts: dict[str, Front]) -> dict[tuple[str, str], Verdict]:
             at = [one.at(short, one.strength if what == "gain" else 1.0) for one in sides]
             measured[method, what] = difference(*at, FORWARD)
     adjusted = corrected(measured, len(keys))
-    told = {key: Verdict(*values, blank="") for key, values in adjusted.items()}
-    return {key: Verdict() for key in keys} | told
+    verdicts = {key: Verdict(*values, blank="") for key, values in adjusted.items()}
+    return {key: Verdict() for key in keys} | verdicts
 
 
 def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
@@ -202,14 +202,14 @@ def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
     verdict = planned(fronts)[OURS, "gain"]
     if verdict.blank:
         return f"{rule}, our adapter against LoRA and full fine-tuning: {NOT_MEASURED}."
-    said = []
+    gained = []
     for name in (OURS, LORA, FULL):
         if name in fronts:
             front = fronts[name]
             start, end = (front.at("test", s) for s in (0.0, front.strength))
             gain = difference(end, start, FORWARD)[0] if front.strength else 0.0
-            said.append(f"{name} {gain:+.1f} (strength {front.strength:g})")
-    return f"{rule}, R@1 on test gains: {', '.join(said)}; ours − full {cell(verdict)}."
+            gained.append(f"{name} {gain:+.1f} (strength {front.strength:g})")
+    return f"{rule}, R@1 on test gains: {', '.join(gained)}; ours − full {cell(verdict)}."
 
 
 def _forgotten(found: Findings, fronts: dict[str, Front]) -> str:
@@ -219,23 +219,23 @@ def _forgotten(found: Findings, fronts: dict[str, Front]) -> str:
         name = MethodRow(PICTURES, method, {}).name
         if name in rows:
             losses.append(f"{method} {rows[name]['difference'][FORWARD][0]:+.1f}")
-    said = "While an adapter acts, CLIP does not keep its knowledge: R@1 on the drawings of "
+    start = "While an adapter acts, CLIP does not keep its knowledge: R@1 on the drawings of "
     verdict = planned(fronts)[OURS, "kept"]
     ends = f"; ours − full {cell(verdict)}" if not verdict.blank else ""
-    return f"{said}pre-training changes by {', '.join(losses) or NOT_MEASURED}{ends}."
+    return f"{start}pre-training changes by {', '.join(losses) or NOT_MEASURED}{ends}."
 
 
 def _other_hand(fronts: dict[str, Front]) -> str:
-    said = "How much of the gain is the habit of our own scenes and captions"
+    start = "How much of the gain is the habit of our own scenes and captions"
     if OURS not in fronts:
-        return f"{said} (other words, other scenes): {NOT_MEASURED}."
+        return f"{start} (other words, other scenes): {NOT_MEASURED}."
     ours = fronts[OURS]
     names = {"test": "at home", "words": "other words", "scenes": "other scenes"}
     gains = [
         f"{name} {points_of(difference(ours.at(short, 1.0), ours.at(short, 0.0), FORWARD))}"
         for short, name in names.items()
     ]
-    return f"{said}: our adapter gains {', '.join(gains)} points of R@1."
+    return f"{start}: our adapter gains {', '.join(gains)} points of R@1."
 
 
 def fit(of: Sequence[Rows]) -> tuple[float, int]:
@@ -255,15 +255,15 @@ def _fit(found: Findings) -> str:
             known = {id(row) for rows in of for row in rows.values()}
             of.append({m: row for m, row in rows.items() if id(row) not in known})
     correlation, count = fit(of)
-    said = "The gap to full fine-tuning is one of fitting: the training loss predicts R@1 on test"
-    return f"{said} (correlation {correlation:.2f} over {count} configurations; not planned)."
+    start = "The gap to full fine-tuning is one of fitting: the training loss predicts R@1 on test"
+    return f"{start} (correlation {correlation:.2f} over {count} configurations; not planned)."
 
 
 def _pooling(found: Findings) -> str:
     usual, mean = found.tested.get(CLIPS, {}), found.points.get(f"{CLIPS}, pooling mean", {})
-    said = "On clips, our adapter with the mean over frames minus the paper's pooling by the text"
+    start = "On clips, our adapter with the mean over frames minus the paper's pooling by the text"
     if OURS not in usual or OURS not in mean:
-        return f"{said}: {NOT_MEASURED}."
+        return f"{start}: {NOT_MEASURED}."
     # its own name, because its seeds are drawn apart from those of the usual row
     gap = difference(replace(mean[OURS], method="mean"), usual[OURS], FORWARD)
-    return f"{said}: {points_of(gap)} points of R@1 (not planned)."
+    return f"{start}: {points_of(gap)} points of R@1 (not planned)."

@@ -125,8 +125,8 @@ class Front:
             return self.start.at(short, 0.0)
         tested = self.ranks["strengths"].tolist()
         if strength not in tested:
-            said = ", ".join(f"{one:g}" for one in tested)
-            raise ValueError(f"{self.row.name}: no strength {strength:g}; there are {said}")
+            message = ", ".join(f"{one:g}" for one in tested)
+            raise ValueError(f"{self.row.name}: no strength {strength:g}; there are {message}")
         at = tested.index(strength)
         ranks = {
             str(seed): {way: self.ranks[f"{short}/{way}"][n, at].tolist() for way in DIRECTIONS}

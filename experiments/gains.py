@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
         return "clearly better" if self.gain > 0 else "clearly worse"
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The points with the word, such as `-3.6 [-5.2, -2.1], clearly worse`."""
         return self.blank or f"{points_of(self)}, {self.word}"
 
@@ -82,7 +82,7 @@ class Findings:
         """
         named = {dataset for family in self.planned.values() for dataset in family}
         own = [{name: [m for m in of if m != OURS]} for name, of in self.tested.items()]
-        told = {}
+        verdicts = {}
         for family in [*self.planned.values(), *(of for of in own if not named & of.keys())]:
             pairs = [(name, method) for name, methods in family.items() for method in methods]
             measured = {}
@@ -90,12 +90,12 @@ class Findings:
                 of = self.tested.get(name, {})
                 why = blank(of, OURS, method)
                 for way in DIRECTIONS:
-                    told[name, method, way] = Verdict(blank=why)
+                    verdicts[name, method, way] = Verdict(blank=why)
                     if not why:
                         measured[name, method, way] = difference(of[OURS], of[method], way)
             for key, values in corrected(measured, len(pairs) * len(DIRECTIONS)).items():
-                told[key] = Verdict(*values, blank="")
-        return told
+                verdicts[key] = Verdict(*values, blank="")
+        return verdicts
 
     def verdict(self, dataset: str, method: str, way: str) -> Verdict:
         """One comparison; blank if it was not planned."""
@@ -113,12 +113,14 @@ def blank(of: Rows, *names: str) -> str:
     return ""
 
 
-def corrected(told: dict[tuple, tuple], planned: int = 0) -> dict[tuple, tuple]:
+def corrected(verdicts: dict[tuple, tuple], planned: int = 0) -> dict[tuple, tuple]:
     """Return differences (gain, low, high, p) with p corrected for all of them, or for as many as
     were planned (Holm).
     """
-    adjusted = holm([values[3] for values in told.values()], planned)
-    return {key: (*values[:3], p) for (key, values), p in zip(told.items(), adjusted, strict=True)}
+    adjusted = holm([values[3] for values in verdicts.values()], planned)
+    return {
+        key: (*values[:3], p) for (key, values), p in zip(verdicts.items(), adjusted, strict=True)
+    }
 
 
 def by_dataset(rows: Sequence[MethodRow]) -> Tested:
@@ -173,19 +175,12 @@ def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
         return why
     full, start = of[FULL], of[ZERO_SHOT]
     share = share_of_gain(of[method], full, start, way)
-    said = share_of(share)
+    text = share_of(share)
     if not share:
-        said += f": R@1 {recall(full, way)[0]:.1f} after {recall(start, way)[0]:.1f}"
-    return f"{said}, {points_of(difference(of[method], full, way))} points"
+        text += f": R@1 {recall(full, way)[0]:.1f} after {recall(start, way)[0]:.1f}"
+    return f"{text}, {points_of(difference(of[method], full, way))} points"
 
 
 def on_further(of: Rows, further: str) -> Rows:
     """Return the rows of a dataset on one of its further test sets, of those tested there."""
     return {method: made for method, row in of.items() if (made := row.on(further))}
-
-
-def ways_of(of: Rows) -> dict[str, str]:
-    """Return {direction: its words}, such as `text-to-image`."""
-    row = next(iter(of.values()))
-    kind = next(iter(row.records.values()))["kind"]
-    return dict(zip(DIRECTIONS, (f"text-to-{kind}", f"{kind}-to-text"), strict=True))

@@ -9,8 +9,6 @@ ABOUT = {
     "folder": {"type": Path, "help": "a prepared dataset, such as data/mini-flickr30k"},
     "records": {"type": Path, "nargs": "?", "help": f"folder of records; {SHOWN}"},
     "--backbone": {"help": SHOWN},
-    "--commit": {"action": "store_true", "help": "let git commit each record"},
-    "--config": {"help": "JSON of PretrainConfig, such as '{\"steps\": 50}'; default: all stages"},
     "--data": {"type": Path, "help": f"folder of prepared datasets; {SHOWN}"},
     "--keep": {"type": Path, "help": "folder that gets each record as NAME.json"},
     "--methods": {"nargs": "+", "metavar": "NAME", "help": "default: all"},
@@ -21,8 +19,7 @@ ABOUT = {
     "--readme": {"nargs": "+", "help": "files whose tables and summary are replaced"},
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
-    "--start": {"help": "a CLIP whose training goes on, such as mini; default: random weights"},
     "--workers": {"type": int, "help": f"processes that draw; {SHOWN}"},
 }
 # of a command that trains for hours and continues after a stop
-LONG = {"folder": None, "--backbone": "mini", "--precision": "float32", "--commit": False}
+LONG = {"folder": None, "--backbone": "mini", "--precision": "float32"}

@@ -1,6 +1,6 @@
-"""Which part of full fine-tuning's gain ours has, by describer and by number of things.
+"""Which part of full fine-tuning's gain ours has, by caption style and by number of things.
 
-What a describer says, or how many things a picture shows, decides what must be learnt for it:
+What a caption says, or how many things a picture shows, decides what must be learnt for it:
 `python -m experiments parts --help`. Nothing is trained.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from cma import data
 from cma.files import read_jsonl, write_whole
-from data_prep.mini.describers import HABITS
-from data_prep.mini.other_hand import OTHER_HABITS
+from data_prep.mini.caption_styles import CAPTION_STYLES
+from data_prep.mini.other_hand import OTHER_CAPTION_STYLES
 from data_prep.mini.world import RECORDS
 
 from .gains import FULL, LORA, OURS, ZERO_SHOT, has_share, on_further
@@ -28,19 +28,19 @@ from .study import world_of
 FILE = "parts.json"  # in the folder of results
 WAY = "text_to_visual"
 # by test set: "" is test itself
-SAYERS = {"": tuple(HABITS), "new": tuple(HABITS)}
-SAYERS |= {"words": tuple(OTHER_HABITS), "scenes": tuple(HABITS)}
+SAYERS = {"": tuple(CAPTION_STYLES), "new": tuple(CAPTION_STYLES)}
+SAYERS |= {"words": tuple(OTHER_CAPTION_STYLES), "scenes": tuple(CAPTION_STYLES)}
 LARGEST = 4  # pictures of so many things or more are one part
 
 
-def parts_of(numbers: Sequence[int], habits: Sequence[str]) -> dict[str, np.ndarray]:
+def parts_of(numbers: Sequence[int], styles: Sequence[str]) -> dict[str, np.ndarray]:
     """Return which texts belong to each part, {"describer NAME" | "N things": bool [T]}.
 
-    numbers: how many things each item shows. Each item has one text of each of `habits`, in order.
+    numbers: how many things each item shows. Each item has one text in each of `styles`, in order.
     """
-    said = np.tile(np.arange(len(habits)), len(numbers))
-    shown = np.repeat(np.minimum(numbers, LARGEST), len(habits))
-    parts = {f"describer {name}": said == at for at, name in enumerate(habits)}
+    styled = np.tile(np.arange(len(styles)), len(numbers))
+    shown = np.repeat(np.minimum(numbers, LARGEST), len(styles))
+    parts = {f"describer {name}": styled == at for at, name in enumerate(styles)}
     for number in sorted({*shown.tolist()}):
         words = "1 thing" if number == 1 else f"{number} things"
         parts[words + (" or more" if number == LARGEST else "")] = shown == number
@@ -55,13 +55,13 @@ def limited(row: MethodRow, kept: np.ndarray) -> MethodRow:
 
 
 def measured(
-    of: Mapping[str, MethodRow], method: str, numbers: Sequence[int], habits: Sequence[str]
+    of: Mapping[str, MethodRow], method: str, numbers: Sequence[int], styles: Sequence[str]
 ) -> dict[str, dict]:
     """Return {part: {"texts", "share", "points"}}: the share of full fine-tuning's gain in R@1 that
     a method has, or None, and the method − full in points, each with its interval.
     """
     found = {}
-    for part, kept in parts_of(numbers, habits).items():
+    for part, kept in parts_of(numbers, styles).items():
         one, full, start = (limited(of[name], kept) for name in (method, FULL, ZERO_SHOT))
         found[part] = {
             "texts": int(kept.sum()),
@@ -85,7 +85,8 @@ OPTIONS = {"folder": None, "--results": RESULTS}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Share out the gain of a study's rows by describer and by number of things, without training.
+    """Share out the gain of a study's rows by caption style and by number of things, without
+    training.
 
     The rows of ours, full fine-tuning and zero-shot must be complete; LoRA is added if its row is.
     Writes parts.json in the folder of results. Raises ValueError for rows of another world.
@@ -101,14 +102,14 @@ def run(options: argparse.Namespace) -> None:
     if whole[OURS].world != world_of(options.folder):
         raise ValueError(f"{options.folder}: its pictures are not those of {options.results}")
     content = {"rows": {row.name: row.finished for row in whole.values()}, "parts": {}}
-    for further, habits in SAYERS.items():
+    for further, styles in SAYERS.items():
         of = on_further(whole, further) if further else whole
         for method in (OURS, LORA):
             if has_share(of, method):
                 dataset = of[method].dataset
                 shown = things_in(options.folder.with_name(dataset))
                 made = content["parts"].setdefault(dataset, {})
-                made[method] = measured(of, method, shown, habits)
+                made[method] = measured(of, method, shown, styles)
     file = options.results / FILE
     write_whole(file, json.dumps(content, indent=1) + "\n")
     print(f"{file}: {', '.join(content['parts'])}")

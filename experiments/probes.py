@@ -1,8 +1,7 @@
-"""Probes of what a model has learnt: relations or a bag of words, and its recall for each
-describer.
+"""Probes of what a model has learnt: relations or a bag of words, and recall by caption style.
 
-Twins are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models for
-Visio-Linguistic Compositionality". Captions with their words shuffled are a control after
+Contrast pairs are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models
+for Visio-Linguistic Compositionality". Captions with their words shuffled are a control after
 Yuksekgonul et al. 2023, "When and Why Vision-Language Models Behave like Bags-of-Words, and What to
 Do About It?" (ARO).
 """
@@ -24,16 +23,17 @@ from cma.similarity import compare
 from cma.training import Embeddings
 from data_prep.mini.world import RECORDS
 
-CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}  # in %, of `twin_scores`
+CHANCE = {"text": 25.0, "image": 25.0, "group": 100 / 6}  # in %, of `pair_hits`
 Measured = tuple[float, float, float]  # value in %, low, high
 
 
 def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
-    """Return whether each pair of twins is told apart: {"text" | "image" | "group": bool [P]}.
+    """Return whether a model tells the two of each contrast pair apart: {"text" | "image" |
+    "group": bool [P]}.
 
     similarity [2P, 2P] of captions and items, in which 2p and 2p + 1 are a pair with their own
-    captions. "text": both items score their own caption above the twin's; "image": both captions
-    score their own item above the twin; "group": both hold. Equal scores count as wrong. Raises
+    captions. "text": both items score their own caption above the other's; "image": both captions
+    score their own item above the other; "group": both hold. Equal scores count as wrong. Raises
     ValueError for another shape.
     """
     if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or len(similarity) % 2:
@@ -47,19 +47,19 @@ def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
     return {"text": text.numpy(), "image": image.numpy(), "group": (text & image).numpy()}
 
 
-def twin_hits(
-    encoded: Embeddings, twins: RetrievalDataset, config: ReadConfig
+def contrast_hits(
+    encoded: Embeddings, contrasts: RetrievalDataset, config: ReadConfig
 ) -> dict[str, dict[str, list[int]]]:
-    """Return {kind: `pair_hits` of its pairs, as 0 and 1} for a dataset of twins.
+    """Return {kind: `pair_hits` of its pairs, as 0 and 1} for a dataset of contrast pairs.
 
     The kind is the start of a record's id, such as `places` in `places-017-a`. It is read from the
     dataset's `media/records.jsonl`, because MSR-VTT's format calls a clip `video<n>`. Raises
     FileNotFoundError without the records, ValueError if there are not as many as items.
     """
-    records = [record["id"] for _, record in read_jsonl(twins.folder / "media" / RECORDS, dict)]
-    if len(records) != len(twins):
+    records = [record["id"] for _, record in read_jsonl(contrasts.folder / "media" / RECORDS, dict)]
+    if len(records) != len(contrasts):
         raise ValueError(
-            f"{twins.folder}: {len(records)} records / {len(twins)} items; build it again"
+            f"{contrasts.folder}: {len(records)} records / {len(contrasts)} items; build it again"
         )
     hits = pair_hits(compare(*encoded[:3], config))
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
@@ -82,21 +82,21 @@ def share_of_pairs(hits: Array) -> Measured:
     return 100 * share, 100 * max(0.0, min(share, low)), 100 * max(share, high)
 
 
-def recall_by_describer(
-    ranks: Sequence[int], text_to_item: Array, habits: Sequence[str], k: int = 1
+def recall_by_style(
+    ranks: Sequence[int], text_to_item: Array, styles: Sequence[str], k: int = 1
 ) -> dict[str, Measured]:
-    """Return {habit: (R@k in %, low, high)}; each item has one caption of each of `habits`, in this
+    """Return {style: (R@k in %, low, high)}; each item has one caption in each of `styles`, in this
     order.
 
-    ranks [T], text to visual. Raises ValueError if an item does not have one caption of each habit.
+    ranks [T], text to visual. Raises ValueError if an item does not have one caption in each style.
     """
-    count = len(habits)
+    count = len(styles)
     hits, owner = np.asarray(ranks) <= k, np.asarray(text_to_item)
     first = owner[::count]  # of each item
     if not np.array_equal(np.repeat(first, count), owner):
-        said = f"expected {count} of each item, one after the other"
-        raise ValueError(f"{len(ranks)} captions: {said}")
-    return {habit: share(hits[at::count], first) for at, habit in enumerate(habits)}
+        message = f"expected {count} of each item, one after the other"
+        raise ValueError(f"{len(ranks)} captions: {message}")
+    return {style: share(hits[at::count], first) for at, style in enumerate(styles)}
 
 
 def shuffled(dataset: RetrievalDataset, seed: int = 0) -> RetrievalDataset:

@@ -60,8 +60,8 @@ def read_published(path: Path | str) -> list[PublishedRow]:
 def beside(
     rows: Sequence[PublishedRow], ours: dict[tuple[str, str], list[tuple[str, str, str]]]
 ) -> str:
-    """Return a Markdown table of the published rows with our results beside them, blank where
-    nobody ran it.
+    """Return a Markdown table of published rows with our results beside them; blank where we have
+    none.
 
     `ours` has (T2V, V2T, how) of each of our results by `PublishedRow.key`. They are put beside the
     last source of their method, one line each.

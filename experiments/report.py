@@ -67,9 +67,7 @@ def by_seed(records: Sequence[RunRecord]) -> list[Group]:
 
 
 def recipe_of(record: RunRecord) -> str:
-    """Return "paper" or "bf16" if a run has the settings of this entry of `VARIANTS`, else its
-    precision.
-    """
+    """Return "paper" or "bf16" if a run has that variant's settings, else its precision."""
     names = ("paper", "bf16") if record.selected_epoch else ()
     fits = (name for name in names if VARIANTS[name].items() <= record.config.items())
     return next(fits, record.config.get("precision", "float32"))

@@ -66,9 +66,9 @@ class MethodRow:
     `rates`: {"lr", "seed", "epochs", "mR", "R@1"} on validation, null where training failed. By
     seed: `records`, the run's record; `ranks`, the rank of each query's right answer on test,
     {"text_to_visual": [T], "visual_to_text": [V]}; `further`, the ranks on each further test set,
-    or which of its twins are told apart, {kind: {"text" | "image" | "group": [P]}}; `lost`, why a
-    seed could not be trained. `text_to_item` [T]: the item of each text. `world`: the digest of the
-    pixels of an offline benchmark.
+    or which of its contrast pairs are told apart, {kind: {"text" | "image" | "group": [P]}};
+    `lost`, why a seed could not be trained. `text_to_item` [T]: the item of each text. `world`: the
+    digest of the pixels of an offline benchmark.
     """
 
     dataset: str
@@ -108,22 +108,22 @@ class MethodRow:
         there = read_json(path, type(self)) if path.exists() else self
         runs = [run for run in there.records.values() if not run.get("held_out_items")]
         seen = {run.get("data_digest", "") for run in runs} - {"", *data}
-        said = [there.other_backbone(clip)]
+        reasons = [there.other_backbone(clip)]
         if there.world not in ("", self.world):
-            said.append(f"its world has the pixels {there.world[:12]}, not {self.world[:12]}")
+            reasons.append(f"its world has the pixels {there.world[:12]}, not {self.world[:12]}")
         if data and seen:
-            said.append("it was trained on other data")
+            reasons.append("it was trained on other data")
         if there.budget != self.budget:
-            said.append(f"its budget is {there.budget}, not {self.budget}")
-        if any(said):
+            reasons.append(f"its budget is {there.budget}, not {self.budget}")
+        if any(reasons):
             raise ValueError(
-                f"{path}: {'; '.join(filter(None, said))}; use other folders (--results, --runs), "
-                "or delete the file"
+                f"{path}: {'; '.join(filter(None, reasons))}; "
+                "use other folders (--results, --runs), or delete the file"
             )
         return replace(there, backbone=known_by(identity(clip)), world=self.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:
-        """Why the row is not of this backbone, in words; empty if it is."""
+        """Return why the row is of another backbone, in words; empty if it is of this one."""
         here = known_by(identity(clip))
         there = {known_by(run["backbone"]) for run in self.records.values()} | {self.backbone}
         others = there - {None, here}
@@ -136,19 +136,19 @@ class MethodRow:
             raise ValueError(f"{self.name}: {other}")
 
     def marks(self) -> list[str]:
-        """Why the row gets no verdict, in words; empty if it gets one.
+        """Return why the row gets no verdict, in words; empty if it gets one.
 
         Its rate is the lowest or the highest of those that were trained at full length, a seed is
         not trained yet, or a seed is lost: it could not be trained, or its mR on validation is
         below `KEPT` of the best.
         """
-        said = [f"seed {seed} could not be trained" for seed in self.lost]
+        reasons = [f"seed {seed} could not be trained" for seed in self.lost]
         missing = {*map(str, self.budget.get("seeds", []))} - {*self.records, *self.lost}
         if self.lr and missing:
-            said.append(f"seeds not trained yet: {', '.join(sorted(missing))}")
+            reasons.append(f"seeds not trained yet: {', '.join(sorted(missing))}")
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
         if self.budget.get("scan") and self.at_edge:
-            said.append(f"its best rate, {self.lr:g}, is at the edge of those that were tried")
+            reasons.append(f"its best rate, {self.lr:g}, is at the edge of those that were tried")
         reached = {}
         for seed, run in self.records.items():
             watched = [one["validation"]["mR"] for one in run["history"] if "validation" in one]
@@ -156,11 +156,11 @@ class MethodRow:
                 reached[seed] = max(watched)
         best = max([*reached.values(), *(one["mR"] or 0 for one in full)], default=0)
         fell = [seed for seed, value in reached.items() if value < KEPT * best]
-        return said + [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
+        return reasons + [f"seed {seed} fell below {KEPT:.0%} of its best" for seed in fell]
 
     @property
     def at_edge(self) -> bool:
-        """Whether its rate is the lowest or the highest of those that were tried at full length."""
+        """Whether its rate is the lowest or highest that was trained at full length."""
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
         tried = sorted({one["lr"] for one in full})
         return bool(tried) and self.lr in (tried[0], tried[-1])
@@ -201,7 +201,7 @@ class MethodRow:
 
 
 def neighbours(rate: float) -> list[float]:
-    """Return a rate between the next ones of `GRID` below and above."""
+    """Return a rate with its neighbours on `GRID`: the next lower, itself, the next higher."""
     return [max(one for one in GRID if one < rate), rate, min(one for one in GRID if one > rate)]
 
 
@@ -302,7 +302,7 @@ def holm(p_values: Sequence[float], planned: int = 0) -> list[float]:
     planned: how many comparisons were planned, if some of them are blank.
     """
     order = np.argsort(p_values)
-    most = max(planned, len(order))
-    factors = most - np.arange(len(order))  # n for the smallest p
+    count = max(planned, len(order))
+    factors = count - np.arange(len(order))  # n for the smallest p
     adjusted = np.maximum.accumulate(factors * np.array(p_values)[order]).clip(max=1)
     return adjusted[np.argsort(order)].tolist()

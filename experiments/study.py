@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import statistics
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -41,7 +40,7 @@ from data_prep.mini.build import ORIGIN
 
 from .kept import save_half
 from .options import LONG
-from .probes import twin_hits
+from .probes import contrast_hits
 from .published import PAPER
 from .rows import Budget, MethodRow, neighbours, rates_of
 from .world import kept_in, protocol_of
@@ -64,8 +63,8 @@ class Study:
 
     `choice`: the settings that choose a run's epoch. `options`: those of a method that differ from
     its table's. `given`: rates that are not chosen, by method. `keep`: the method whose first
-    reported seed is saved beside its row in half precision, and tested from there. `commits`:
-    whether git commits each record. `split`: what the reported seeds are tested on.
+    reported seed is saved beside its row in half precision, and tested from there.
+    `split`: what the reported seeds are tested on.
     """
 
     clip: CLIPModel
@@ -78,11 +77,10 @@ class Study:
     options: dict[str, dict] = field(default_factory=dict)
     given: dict[str, float] = field(default_factory=dict)
     keep: str = ""
-    commits: bool = False
     split: str = "test"
 
     def changed(self, kind: type[Study], **changes: object) -> Study:
-        """Return a study of another kind, which has the fields of this one but for the changes."""
+        """Return a study of another kind with the fields of this one, except for the changes."""
         own = {one.name: getattr(self, one.name) for one in fields(Study)}
         return kind(**own | changes)
 
@@ -106,8 +104,8 @@ class Study:
         """Return the row of a method, from its file if any. Raises as `MethodRow.kept`."""
         name = method if isinstance(method, str) else method.NAME
         budget = self.budget_of(name)
-        said = asdict(budget) | {"precision": self.config.precision}
-        row = MethodRow(self.training.name, name, said, world=world_of(self.folder))
+        settings = asdict(budget) | {"precision": self.config.precision}
+        row = MethodRow(self.training.name, name, settings, world=world_of(self.folder))
         digests = {training.digest(self.items(seed)) for seed in budget.seeds}
         return row.kept(self.results, self.clip, digests)
 
@@ -124,7 +122,7 @@ class Study:
             return row
         if row.lr is None:
             row.lr = self.choose_rate(row, method)
-            self.save(row)
+            row.save(self.results)
         seeds = self.budget_of(row.method).seeds
         for seed in seeds:
             if str(seed) in {*row.records, *row.lost}:
@@ -137,19 +135,11 @@ class Study:
                     self.enter(row, model, seed, record)
             except NotFinite as error:
                 row.lost[str(seed)] = str(error)
-            self.save(row)
+            row.save(self.results)
         return row
 
-    def save(self, row: MethodRow) -> None:
-        """Save a row, and commit the folder of results if that is wanted."""
-        row.save(self.results)
-        if self.commits:
-            for words in (["add"], ["commit", "-qm", f"results: {row.name}"]):
-                # git may be busy for another study; the next save commits this one, too
-                subprocess.run(["git", *words, "."], check=False, cwd=self.results)
-
     def run_all(self, names: Sequence[str]) -> None:
-        """Continue each method and print a line about it, also if it cannot be used on such a
+        """Continue each method and print a line about it; also about one that cannot use this
         dataset.
         """
         items = self.training
@@ -172,8 +162,7 @@ class Study:
         print(f"{row.name}: {len(row.records)} / {seeds} seeds{rate}{marks}", flush=True)
 
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
-        """Return the rate with the best mean of mR on validation; of equally good ones, the
-        smallest.
+        """Return the rate with the best mean mR on validation; the smallest if several are equal.
 
         What is in `row.rates` is not trained again. Raises ValueError if training fails at every
         rate.
@@ -192,7 +181,7 @@ class Study:
         return best
 
     def _best(self, row: MethodRow, method: AnyMethod, rates: list[float], epochs: int) -> float:
-        """Return the rate with the best score; of equally good ones, the smallest."""
+        """Return the rate with the best score; the smallest if several are equal."""
         scores = {rate: self._score(row, method, rate, epochs) for rate in sorted(rates)}
         best = max(scores, key=scores.get)
         if scores[best] == FAILED:
@@ -220,7 +209,7 @@ class Study:
                 except NotFinite as error:
                     print(f"{row.name}, rate {rate:g}, seed {seed}: {error}")
                 row.rates.append(entry)
-                self.save(row)
+                row.save(self.results)
             if entry["mR"] is None:
                 return FAILED
             found.append(entry["mR"])
@@ -230,7 +219,7 @@ class Study:
     def _trained(
         self, row: MethodRow, method: AnyMethod, rate: float, seed: int, epochs: int, split: str
     ) -> Iterator[tuple[RetrievalModel, RunRecord]]:
-        """Train, or continue an earlier run; inside, the model has the method."""
+        """Train, or continue an earlier run; inside the context, the model has the method."""
         model = RetrievalModel(self.clip, self.processor)
         self.attach(model, method, seed)
         short = "" if epochs == self.budget.epochs else f"-epochs{epochs}"
@@ -269,7 +258,7 @@ class Study:
         test = data.load(self.folder, "test")
         record = evaluate_and_record(model, test, replace(self.config, name=row.name))
         self.enter(row, model, 0, record)
-        self.save(row)
+        row.save(self.results)
 
     def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
         """Enter the record of a seed's run in a row, with its ranks."""
@@ -291,9 +280,9 @@ class Study:
         for kind in FURTHER if self.split == "test" else ():
             place = self.folder.with_name(f"{self.folder.name}-{kind}")
             if (place / "dataset.json").exists():
-                told = twin_hits if kind == "twins" else query_ranks
+                measure = contrast_hits if kind == "twins" else query_ranks
                 test = data.load(place, "test")
-                row.further[seed][place.name] = told(encode(model, test, config), test, config)
+                row.further[seed][place.name] = measure(encode(model, test, config), test, config)
 
 
 def world_of(folder: Path) -> str:
@@ -308,13 +297,13 @@ def budget_of(dataset: str, protocol: Path) -> Budget:
 
 
 def no_rate(study: Study, method: str) -> ValueError:
-    """The error that the row of a method has no rate, and what gives it one."""
+    """Return the error that a method's row has no rate yet, with the command that finds one."""
     hint = f"run `python -m experiments study {study.folder}` until it has one"
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
 
 def chosen(there: dict, names: Sequence[str] | None) -> dict:
-    """Return what has one of the names; None: all. Raises ValueError for an unknown name."""
+    """Return the entries with these names; None: all. Raises ValueError for an unknown name."""
     unknown = {*(names or ())} - there.keys()
     if unknown:
         raise ValueError(f"no {min(unknown)!r} here: expected some of {', '.join(there)}")
@@ -322,8 +311,8 @@ def chosen(there: dict, names: Sequence[str] | None) -> dict:
 
 
 def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
-    """Load a backbone, on the GPU if there is one. Records know that of a folder by the digest of
-    its weights, wherever the folder is.
+    """Load a backbone, on the GPU if there is one. Records identify one in a folder by its weights'
+    digest, wherever the folder is.
     """
     clip, processor = load_backbone(name, device="cuda" if torch.cuda.is_available() else "cpu")
     if Path(clip.config.name_or_path).is_absolute():
@@ -341,7 +330,6 @@ def study_of(options: argparse.Namespace, kind: type[Study] = Study) -> Study:
         recipe(dataset.recipe).train_config().merge(own),
         budget_of(dataset.name, protocol_of(options.results)),
         options.results,
-        commits=options.commit,
     )
 
 

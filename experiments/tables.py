@@ -19,7 +19,6 @@ from .gains import (
     points_of,
     reached,
     share_of,
-    ways_of,
 )
 from .published import NOT_MEASURED, markdown
 from .rows import DIRECTIONS, read_rows, recall
@@ -32,7 +31,7 @@ WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
 
 
 def differences(found: Findings) -> str:
-    """The adapter minus each other method, in points of R@1, with Holm's p; a blank cell says
+    """Return the adapter minus each other method in points of R@1, with Holm's p; a blank cell says
     why.
     """
     lines = {}
@@ -45,7 +44,7 @@ def differences(found: Findings) -> str:
 
 
 def further(found: Findings) -> str:
-    """R@1 of all methods on each further test set but the twins."""
+    """R@1 of all methods on each further test set but the contrast pairs."""
     lines = []
     for of in found.tested.values():
         for name in ALONE:
@@ -80,11 +79,11 @@ def curves(found: Findings) -> str:
 
 
 def shared_out(found: Findings) -> str:
-    """The parts of the gain by describer and by number of things, from parts.json."""
+    """The parts of the gain by caption style and by number of things, from parts.json."""
     lines = []
     for dataset, methods in kept_in(found.results, parts.FILE).get("parts", {}).items():
         for part in methods[OURS]:
-            line = {"test set": dataset, "part": part}
+            line = {"test set": dataset, "part": part.replace("describer", "style")}
             for method, of in methods.items():
                 values = of[part]
                 line[method] = f"{share_of(values['share'])}, {points_of(values['points'])} points"
@@ -118,14 +117,14 @@ def inflated(found: Findings) -> str:
             lines.append(line)
         for epochs in inflation.EPOCHS if of["epochs"] else ():
             if not of["epochs"].get(str(epochs)):
-                said = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
+                cells = (f"the epoch out of {epochs} chosen on test", *[NOT_MEASURED] * 4)
                 keys = [*lines[-1]][2:]
-                lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, said, strict=True)))
+                lines.append(lines[-1] | {"model": OURS} | dict(zip(keys, cells, strict=True)))
     return markdown(lines)
 
 
 def repeated(found: Findings) -> str:
-    """Which verdicts of the first family repeat in the second world."""
+    """Return which clear differences of the first family repeat in the second world."""
     tested = by_dataset(read_rows(found.results / SECOND / "methods"))
     first = found.planned.get("first", {})
     planned = {name: first[name] for name in tested if name in first}
@@ -133,14 +132,15 @@ def repeated(found: Findings) -> str:
     lines = []
     for (name, method, way), second in again.verdicts.items():
         before = found.verdict(name, method, way)
+        asked = before.word.startswith("clearly") and not second.blank
         same = "yes" if before.word == second.word else "no"
         lines.append(
             {
                 "ours minus": method,
-                "way": ways_of(tested[name])[way],
-                "first world": before.said,
-                "second world": second.said,
-                "repeats": "–" if before.blank or second.blank else same,
+                "way": WAYS[way],
+                "first world": before.text,
+                "second world": second.text,
+                "repeats": same if asked else "–",
             }
         )
     return markdown(lines)

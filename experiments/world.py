@@ -28,7 +28,7 @@ def digest_of(file: Path) -> str:
 
 
 def kept_in(results: Path, name: str = PROTOCOL) -> dict:
-    """Return what a JSON file in a folder of results holds; empty if it is not there."""
+    """Return the content of a JSON file in a folder of results; empty without that file."""
     file = results / name
     return read_json(file, dict) if file.exists() else {}
 
@@ -70,7 +70,7 @@ def warn_of_other_pixels(data: Path, results: Path) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the digests of the world, of the drawings of pre-training and of the backbone into
+    """Write the digests of the world, the pre-training drawings and the backbone into
     protocol.json.
 
     Run it before anything trained is evaluated on a set: afterwards the tests compare what is there

@@ -2,9 +2,33 @@
 widget, its page.
 """
 
+from typing import TYPE_CHECKING
+
 import lazy_loader
 
 from cma import require
+
+if TYPE_CHECKING:  # the lazy names, for type checkers
+    from .answers import ask as ask
+    from .answers import examples as examples
+    from .answers import rank_changes as rank_changes
+    from .answers import search_both as search_both
+    from .answers import why as why
+    from .attention import explain as explain
+    from .demo import demo_galleries as demo_galleries
+    from .gallery import Gallery as Gallery
+    from .gallery import load_first as load_first
+    from .gallery import open_galleries as open_galleries
+    from .index import IndexConfig as IndexConfig
+    from .index import MediaIndex as MediaIndex
+    from .pictures import image_grid as image_grid
+    from .pictures import results_grid as results_grid
+    from .pictures import still as still
+    from .pictures import title_of as title_of
+    from .pictures import why_figure as why_figure
+    from .session import STRENGTHS as STRENGTHS
+    from .session import Session as Session
+    from .widget import Explorer as Explorer
 
 _load, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -25,6 +25,7 @@ TWO = [*PYTEST, "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
 STAGES = {
     "style": ["-m", "ruff", "check"],
     "layout": ["-m", "ruff", "format", "--check"],
+    "types": ["-m", "mypy"],
     "workflows": ["-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     + WORKFLOWS,
     "worlds": ["-m", "data_prep", "mini"],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -27,7 +27,9 @@ NEARLY_WHITE = 240
 NEARLY_ALL = 0.98
 DARK = "#404040"  # its background
 # EXIF orientation → turn
-TURNS = dict(enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2))
+TURNS: dict[object, Image.Transpose] = dict(
+    enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2)
+)
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
@@ -87,7 +89,7 @@ class Held(NamedTuple):
     path of a file does.
     """
 
-    rows: object
+    rows: Any
     column: str
     number: int
 
@@ -111,14 +113,14 @@ def _developed(path: Path, enough: int | None) -> Image.Image:
     with open_media(path) as stream, rawpy.imread(stream) as raw:  # rawpy takes only UTF-8 names
         about = raw.sizes
         Image._decompression_bomb_check((about.raw_width, about.raw_height))
-        half = bool(enough) and min(about.width, about.height) >= 2 * enough
+        half = enough is not None and min(about.width, about.height) >= 2 * enough
         # [H, W, 3]; 1 from a grey camera
         pixels = raw.postprocess(use_camera_wb=True, half_size=half)
         return Image.fromarray(pixels.squeeze()).convert("RGB")
 
 
 def to_pixels(
-    pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: bool
+    pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: Any
 ) -> Tensor:
     """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does
     this.
@@ -140,11 +142,12 @@ def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
     """Return uint8 frames [..., 3, H, W] of `to_pixels` as CLIP's input: rescaled and normalised as
     the processor does by itself, on the device of the frames.
     """
-    pixels = frames * (image_processor.rescale_factor if image_processor.do_rescale else 1.0)
-    if not image_processor.do_normalize:
+    settings: Any = image_processor  # transformers does not declare what a processor holds
+    pixels = frames * (settings.rescale_factor if settings.do_rescale else 1.0)
+    if not settings.do_normalize:
         return pixels
-    mean = pixels.new_tensor(image_processor.image_mean).view(3, 1, 1)
-    std = pixels.new_tensor(image_processor.image_std).view(3, 1, 1)
+    mean = pixels.new_tensor(settings.image_mean).view(3, 1, 1)
+    std = pixels.new_tensor(settings.image_std).view(3, 1, 1)
     return (pixels - mean) / std
 
 

@@ -11,7 +11,7 @@ RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", "
 NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")
 LACKING = tuple(kind for kind, module in NEEDS.items() if find_spec(module) is None)
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
-PICTURES = (
+PICTURES: tuple[str, ...] = (
     ".jpg",
     ".jpeg",
     ".jpe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partialmethod
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -13,8 +14,11 @@ from .animation import Animation, T, may_be_animation
 from .images import ENOUGH, Held, as_shown, read_image
 from .opening import MediaError, with_content
 
+if TYPE_CHECKING:
+    from .video_file import VideoFile
+
 Seconds = float | None
-Clip = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
+Clip: TypeAlias = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
 def read_media(path: Path | Held, kind: str, max_frames: int, *part: Seconds) -> list[Image.Image]:
@@ -25,7 +29,7 @@ def read_media(path: Path | Held, kind: str, max_frames: int, *part: Seconds) ->
         return [path.picture()]
     if kind == "image":
         return [read_image(path)]
-    return read_frames(path, max_frames, *part)
+    return read_frames(path, max_frames, *part)  # type: ignore[arg-type]  # `part` has no `take`
 
 
 def read_frames(
@@ -34,7 +38,7 @@ def read_frames(
     fps: float | None = 1.0,
     start: Seconds = None,
     end: Seconds = None,
-    take: Callable[[Image.Image], T] = as_shown,
+    take: Callable[[Image.Image], T] = as_shown,  # type: ignore[assignment]  # T is its type then
 ) -> list[T]:
     """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly
     spread.

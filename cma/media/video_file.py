@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,7 +39,7 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with open_media(path) as stream, av.open(stream) as container:
+            with open_media(path) as stream, av.open(stream, "r") as container:
                 kinds = [one.type for one in container.streams]
                 videos = [
                     (3 * one.width * one.height, one.frames) for one in container.streams.video
@@ -51,7 +52,7 @@ class VideoFile:
         if not videos:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         self._bytes, told = map(max, zip(*videos, strict=True))  # size of a frame, their number
-        self._reader = None  # decord's reader
+        self._reader: Any = None  # decord's reader
         self._refused = None  # or the error instead of it
         try:
             if name not in SURE:
@@ -116,7 +117,11 @@ class VideoFile:
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the same frames, but fewer if the file ends early or is damaged."""
         wanted = set(chosen)
-        with suppress(Exception), open_media(self.path) as stream, av.open(stream) as container:
+        with (
+            suppress(Exception),
+            open_media(self.path) as stream,
+            av.open(stream, "r") as container,
+        ):
             for number, frame in enumerate(islice(container.decode(video=0), chosen[-1] + 1)):
                 if number in wanted:
                     yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
@@ -132,10 +137,11 @@ def _counted(path: Path, _: object) -> tuple[int, float]:
     """Return how many frames PyAV decodes, and their rate, of a file with this stamp; 0 if it
     cannot.
     """
-    with suppress(Exception), open_media(path) as stream, av.open(stream) as container:
-        rate = float(container.streams.video[0].guessed_rate)
-        # packets may be halves of frames, or need others that were cut off
-        return sum(1 for _ in container.decode(video=0)), rate
+    with suppress(Exception), open_media(path) as stream, av.open(stream, "r") as container:
+        rate = container.streams.video[0].guessed_rate
+        if rate is not None:
+            # packets may be halves of frames, or need others that were cut off
+            return sum(1 for frame in container.decode(video=0)), float(rate)
     return 0, 0.0
 
 

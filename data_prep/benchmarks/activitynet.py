@@ -3,7 +3,7 @@ test.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cma.files import short
@@ -89,7 +89,9 @@ def read(downloads: Downloads) -> Annotations:
     )
 
 
-def _find_paragraphs(downloads: Downloads, split: str) -> tuple[Path, dict[str, list[str]]] | None:
+def _find_paragraphs(
+    downloads: Downloads, split: str
+) -> tuple[Path, dict[str, Sequence[object]]] | None:
     """Return the file with a split's paragraphs, and these by id; its ids may have a video
     extension.
     """

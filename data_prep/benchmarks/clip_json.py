@@ -121,8 +121,8 @@ def _add(
     none.
     """
     if isinstance(value, dict):
-        said = value.get("split", value.get("subset"))
-        split = (split_word(said) if isinstance(said, str) else None) or split
+        own_split = value.get("split", value.get("subset"))
+        split = (split_word(own_split) if isinstance(own_split, str) else None) or split
         value = _first(value, CAPTION_FIELDS)
     if value is None or isinstance(value, int | float):
         return False  # a clip without captions, or an entry about something else

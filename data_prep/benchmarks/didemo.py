@@ -40,10 +40,10 @@ def read(downloads: Downloads) -> Annotations:
     """
     clean = CaptionCleaner()
     entries = []
-    files = []
-    notes = []
+    files: list[Path] = []
+    notes: list[str] = []
     absent = {}
-    joined = []
+    joined: list[str] = []
     expected = dict(PUBLISHED)
     for split in SPLITS:
         found = _pair(downloads, split)
@@ -96,7 +96,7 @@ def _pair(downloads: Downloads, split: str) -> SplitRows | None:
     """
     data = downloads.known((DATA.format(split),), _read_descriptions)
     listed = downloads.id_list((LIST.format(split),), data[1].keys()) if data else None
-    if listed is None:
+    if data is None or listed is None:
         return None
     path, descriptions = data
     name = listed.path.name
@@ -129,7 +129,7 @@ def _labels(downloads: Downloads, split: str) -> SplitRows | None:
 
 
 def _read_descriptions(path: Path) -> dict[str, list[str]]:
-    """The descriptions of each clip, in the order of the JSON."""
+    """Return the descriptions of each clip, in the order of the JSON."""
     content = read_json(path)
     if not isinstance(content, list):
         raise BadInput(f"{path}: expected a list of objects with video and description")

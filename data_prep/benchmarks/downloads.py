@@ -61,7 +61,7 @@ SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the 
 
 
 class Downloads:
-    """The files in `folder` and below it, listed when this is made. Raises `BadInput` if it is no
+    """The files in `folder` and below it, listed on construction. Raises `BadInput` without that
     folder.
 
     `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file
@@ -81,7 +81,7 @@ class Downloads:
         self.listed = [(top, [n for n in names if n[:2] != "._"]) for top, _, names in walk(folder)]
 
     def ending(self, *endings: str) -> list[Path]:
-        """The files whose names end in one of `endings` (lower case; the names may have
+        """Return the files whose names end in one of `endings` (lower case; names may have
         capitals).
         """
         return [
@@ -113,8 +113,8 @@ class Downloads:
         return sorted(found, key=lambda path: stand_in(path) is not None)
 
     def find(self, *names: str) -> Path | None:
-        """The first of `names` that is there, or None. Raises `BadInput` if two files of that name
-        differ.
+        """Return the first of `names` that exists, or None. Raises `BadInput` if two files of that
+        name differ.
         """
         found = self.named(*names)
         return first_copy([path for path in found if path.name == found[0].name])
@@ -174,8 +174,8 @@ class Downloads:
         return left[0]
 
     def containers(self, name: str, ending: str) -> dict[str, Path]:
-        """Return the files of an ending that no name of a folder gives to another dataset than
-        `name`, by their paths below the folder.
+        """Return the files with an ending, by path, unless a folder's name says that they belong to
+        another dataset than `name`.
 
         One of several copies is returned, and no stand-in if a file of its name is there.
         """
@@ -209,7 +209,7 @@ class Downloads:
 
 
 def split_word(stem: str) -> str | None:
-    """Return the split in the stem of a file name: val for `coco_karpathy_val`; None for no split,
+    """Return the split that a file's stem names: val for `coco_karpathy_val`; None if it names none
     or two.
     """
     splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
@@ -217,16 +217,17 @@ def split_word(stem: str) -> str | None:
 
 
 def split_of(place: Path) -> str | None:
-    """Return the split that a container's name says, or else the nearest folder that says one.
+    """Return the split that a container's name gives, or else that of the nearest folder that gives
+    one.
 
     `place` is its path below the source. None if none does.
     """
-    said = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
-    return next(filter(None, said), None)
+    splits = (split_word(name) for name in (place.stem, *(it.name for it in place.parents)))
+    return next(filter(None, splits), None)
 
 
 def of_set(path: Path, name: str) -> bool:
-    """Whether a file may belong to the dataset `name`: its own name says so, or nothing says
+    """Return whether a file may belong to the dataset `name`: it is named so, or nothing says
     otherwise.
 
     Nothing says otherwise if its name has only usual words (`captions_val.json`), and its folders
@@ -241,7 +242,7 @@ def of_set(path: Path, name: str) -> bool:
 
 
 def first_copy(paths: Sequence[Path]) -> Path | None:
-    """The first of several copies of one file, or None for no path. Raises `BadInput` if two
+    """Return the first of several copies of a file, or None for no path. Raises `BadInput` if two
     differ.
     """
     paths = [path for path in paths if not stand_in(path)] or paths

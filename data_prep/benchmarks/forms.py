@@ -231,7 +231,7 @@ def read_rows(
     """
     clean = CaptionCleaner()
     entries = []
-    dropped = Counter()
+    dropped: Counter[str] = Counter()
     for split, path in paths.items():
         for entry in some(list(to_entries(rows(path, split), clean, splits)), path):
             if splits[entry.split] is None:

@@ -1,5 +1,5 @@
-"""Datasets of the Hugging Face hub: what they hold is said, asked for, and fetched into the hub's
-own cache.
+"""Datasets on the Hugging Face hub: list what they hold, ask, and fetch it into the hub's own
+cache.
 """
 
 import re
@@ -38,7 +38,7 @@ class Repository(NamedTuple):
     lacks: str = ""
 
     def origin(self, revision: str, commit: str) -> dict[str, str]:
-        """Return what `dataset.json` records of it."""
+        """Return the origin that `dataset.json` records."""
         return {"repository": self.id, "revision": revision, "commit": commit}
 
 
@@ -88,8 +88,8 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
             f"{repository.id} at {about.sha}: has none of {', '.join(repository.files)}; choose "
             "another by --hub USER/NAME or --revision"
         )
-    card = about.card_data or {}
-    licence = card.get("license") or "not said; see its page"
+    card = about.card_data
+    licence = (card.get("license") if card else None) or "not said; see its page"
     total = sum(sizes.values())
     print(f"{repository.id} at {about.sha}: {len(sizes):,} files, {total / 1e6:,.1f} MB")
     print(f"  licence: {licence}")

@@ -86,12 +86,13 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
             f"splits ({PAGE} has it)"
         )
     sentences, divisions = (data.sentences, data.divisions) if data else ({}, {})
+    train: SplitRows | None
     if listed and data:
         train = SplitRows([*data.files, listed], _read_list(listed, sentences))
     else:
         train = find_clips(downloads, (*TRAIN_CAPTIONS[split], EITHER), ID)
     absent = {}
-    hint = []
+    hint: list[str] = []
     if train is None:
         absent["train"] = f"{DATA}, which has the captions of {name}" if listed else name
         hint = [] if listed else _hint(downloads, split)
@@ -105,8 +106,8 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
         raise kind("; ".join([f"{downloads.folder}: {lacks}", *hint, f"{PAGE} has them"]))
 
     held_out = None if val else find_clips(downloads, VAL_CAPTIONS, ID)
-    parts = {"train": train, "val": held_out, "test": test}
-    parts = {part: found for part, found in parts.items() if found}
+    every = {"train": train, "val": held_out, "test": test}
+    parts = {part: found for part, found in every.items() if found}
     clean = CaptionCleaner()
     entries = []
     used = set()
@@ -120,21 +121,21 @@ def read(downloads: Downloads, split: str = "9k", val: bool = False) -> Annotati
             used.add(id)
             held = val and part == "train" and divisions.get(id) == "validate"
             entries.append(Entry(id, id, clean(captions, where), "val" if held else part))
-    if val and train and all(entry.split != "val" for entry in entries):
+    if val and data and train and all(entry.split != "val" for entry in entries):
         raise BadInput(
             f'{data.files[0]}: no training clip has "split": "validate", so --val finds none to '
             "hold out"
         )
     unused = (str(id) for id in sentences if id not in used)
-    notes = left_out(absent) + hint + (data.notes if val else [])
+    notes = left_out(absent) + hint + (data.notes if val and data else [])
     notes += count_of(unused, "clips with captions that are in no list")
     notes += count_of(shared, "validation clips that are in train too, left there")
-    held = VALIDATE if val else 0
-    expected = {"train": Counts(published - held, 20 * (published - held)), "test": PUBLISHED_TEST}
+    left = published - VALIDATE if val else published
+    expected = {"train": Counts(left, 20 * left), "test": PUBLISHED_TEST}
     if val:
-        expected["val"] = Counts(held, 20 * held)
+        expected["val"] = Counts(VALIDATE, 20 * VALIDATE)
     files = [path for found in parts.values() for path in found.files]
-    names = downloads.names_of(dict.fromkeys([*(data.files if val else ()), *files]))
+    names = downloads.names_of(dict.fromkeys([*(data.files if val and data else ()), *files]))
     return Annotations(
         "msrvtt", "video", VIDEOS, expected, entries, "msrvtt", names, notes + clean.notes()
     )
@@ -178,7 +179,7 @@ def _read_list(path: Path, sentences: dict[str, list[str]]) -> list[ClipRow]:
 
 
 def _read_asked(downloads: Downloads, ids: Path, data: Data) -> SplitRows | None:
-    """Read the clips of Frozen in Time's test list, each with the one caption that is asked.
+    """Read the clips of Frozen in Time's test list, each with the one caption that is its query.
 
     Returns None without the pickle that says which. Raises `BadInput` if it is not as expected.
     """

@@ -46,12 +46,13 @@ def read(downloads: Downloads) -> Annotations:
     files = [file for file in (path, mapping) if file]
     clean = CaptionCleaner()
     entries = []
-    notes = []
-    absent = {}
+    notes: list[str] = []
+    absent: dict[str, str] = {}
     for split in SPLITS:
         known = captions.keys() | names.keys() | ids.keys()
         listed = downloads.id_list((LIST.format(split),), known) if path else None
-        if listed:
+        found: SplitRows | None
+        if path and listed:
             found = _listed(listed, captions, ids, path)
         else:
             found = find_clips(downloads, [name.format(split) for name in JOINED], ID)
@@ -74,18 +75,17 @@ def read(downloads: Downloads) -> Annotations:
         raise BadInput(
             f"{downloads.folder}: found none of {lists} with the ids of MSVD; {PAGE} has them"
         )
-    listed = {entry.id for entry in entries}
+    used = {entry.id for entry in entries}
     notes = left_out(absent, " with these ids") + notes
     notes += count_of(
         (entry.id for entry in entries if not entry.captions), "listed clips without captions"
     )
     notes += count_of(
-        (id for id in captions if id not in listed), "clips with captions that are in no list"
+        (id for id in captions if id not in used), "clips with captions that are in no list"
     )
-    names = downloads.names_of(files)
-    return Annotations(
-        "msvd", "video", VIDEOS, PUBLISHED, entries, "msvd", names, notes + clean.notes()
-    )
+    notes += clean.notes()
+    read_from = downloads.names_of(files)
+    return Annotations("msvd", "video", VIDEOS, PUBLISHED, entries, "msvd", read_from, notes)
 
 
 def _listed(

@@ -81,9 +81,9 @@ class Tables:
         layout = self.layout(path)
         split = None if layout.split or not layout.divided else _split_of(label, path)
         for number, (row, file) in enumerate(layout.names(path)):
-            said = row[layout.split] if layout.split else split
-            said = SPLIT_WORDS.get(str(said), said)
-            yield Row(f"{path}: row {number}", said or label, file, row[layout.captions])
+            own_split = row[layout.split] if layout.split else split
+            own_split = SPLIT_WORDS.get(str(own_split), own_split)
+            yield Row(f"{path}: row {number}", own_split or label, file, row[layout.captions])
 
     def _read(self, read: Callable[[dict[str, Path]], Reading], paths: dict[str, Path]) -> Reading:
         tables = [path for path in paths.values() if path.suffix.lower() == PARQUET]

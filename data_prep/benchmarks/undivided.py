@@ -1,6 +1,4 @@
-"""Captions of all images without splits: these come from lists of ids, or from a file that has
-both.
-"""
+"""Captions of all images without splits; lists of ids, or a file that has both, give the splits."""
 
 import re
 from collections import Counter
@@ -42,7 +40,7 @@ class Undivided:
         divisions: tuple[dict[str, Counts], ...],
         splits: Mapping[str, str | None] = SAME,
     ) -> Form:
-        """Return it as a form of the table; `splits` as in `forms.read_rows`."""
+        """Return this as a `Form`; `splits` as in `forms.read_rows`."""
         read = partial(self.read, splits=splits)
         return Form(looks_for, divisions, self.find, read, self.lacks)
 
@@ -85,7 +83,7 @@ class Undivided:
         return {DIVISION: path} if path else {}
 
     def lacks(self, downloads: Downloads) -> str | None:
-        """Say what is missing if the captions are there; None if they are not."""
+        """Return what is missing beside the captions, or None if there are no captions."""
         captions = self.captions(downloads)
         if not captions:
             return None
@@ -109,26 +107,27 @@ class Undivided:
                     images[image_key(entry.file)] = entry
         if DIVISION in paths:
             pairs = _division(paths[DIVISION])
-            notes = []
+            notes: list[str] = []
             pairs = [(key, split) for key, split in pairs if key in images]
         else:
             pairs, notes = _lists(paths)
         entries = []
-        dropped = Counter()
+        dropped: Counter[str] = Counter()
         without = []
         for key, split in pairs:
-            if split not in splits:
+            if not isinstance(split, str) or split not in splits:
                 raise BadInput(
                     f"{paths[DIVISION]}: expected the split {', '.join(splits)}; found "
                     f"{short(split)}"
                 )
-            if splits[split] is None:
+            read_as = splits[split]
+            if read_as is None:
                 dropped[split] += 1
                 continue
             if key not in images:
                 without.append(key)
             entry = images.get(key) or Entry(key, f"{key}.jpg", (), split)
-            entries.append(replace(entry, split=splits[split]))
+            entries.append(replace(entry, split=read_as))
         known = {key for key, _ in pairs}
         notes += count_of(without, "ids without captions")
         unlisted = (entry.id for key, entry in images.items() if key not in known)
@@ -157,7 +156,7 @@ def _division(path: Path) -> list[tuple[str, object]]:
 
 def _lists(paths: dict[str, Path]) -> tuple[list[tuple[str, object]], list[str]]:
     """Return key and split of each listed image, and notes."""
-    pairs = []
+    pairs: list[tuple[str, object]] = []
     notes = []
     for split in SPLITS:
         if split in paths:

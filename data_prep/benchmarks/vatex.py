@@ -62,8 +62,8 @@ def read(downloads: Downloads) -> Annotations:
     clean = CaptionCleaner()
     entries = [_entry(id, split, clips.get(id), clean) for id, split in splits]
     if not entries:
-        names = ", ".join(path.name for path in by_file)
-        lacks = f"found no list such as {LIST.format('test')}, and nothing in {names} names a split"
+        held = ", ".join(path.name for path in by_file)
+        lacks = f"found no list such as {LIST.format('test')}, and nothing in {held} names a split"
         raise BadInput(f"{downloads.folder}: {lacks}; {PAGE} has the lists")
     names = downloads.names_of([*by_file, *(found.path for found in lists.values())])
     notes += more + clean.notes()
@@ -106,8 +106,8 @@ def _may_be_vatex(path: Path) -> bool:
 
 
 def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
-    """The usual name of a split's list, then text files that begin with an id and have the split's
-    name.
+    """Return the usual name of a split's list, then text files that begin with an id and name the
+    split.
     """
     usual = LIST.format(split)
     others = {
@@ -122,9 +122,7 @@ def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
 def _merge(
     by_file: dict[Path, dict[str, CaptionedClip]],
 ) -> tuple[dict[str, CaptionedClip], list[str]]:
-    """The clips of all files by id, and notes; a clip that is in several files is taken from the
-    first.
-    """
+    """Return the clips of all files by id, and notes; the first file with a clip counts."""
     merged: dict[str, CaptionedClip] = {}
     notes = []
     for path, clips in by_file.items():
@@ -144,7 +142,7 @@ def _merge(
 def _splits(
     clips: dict[str, CaptionedClip], lists: dict[str, IdList]
 ) -> tuple[list[tuple[str, str]], list[str]]:
-    """The id and the split of each clip that is used, and notes on clips that are left out."""
+    """Return the id and split of each clip that is used, and notes on those left out."""
     chosen = []
     notes = []
     own = {}
@@ -163,8 +161,8 @@ def _splits(
                 absent[split] = LIST.format(split)
         chosen += [(id, split) for id in ids]
     if own:
-        told = f"the files of captions say the split (clips in {', '.join(own.values())})"
-        notes.append(f"no {' and no '.join(own)} with these ids: {told}")
+        message = f"the files of captions say the split (clips in {', '.join(own.values())})"
+        notes.append(f"no {' and no '.join(own)} with these ids: {message}")
     used = {id for id, _ in chosen}
     unused = (id for id in clips if id not in used)
     notes += left_out(absent, " with these ids")

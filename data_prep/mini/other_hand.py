@@ -11,16 +11,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data_prep.mini.describers import Caption, Describer, capital, describe, joined
+from data_prep.mini.caption_styles import Caption, CaptionWriter, capital, describe, joined
 from data_prep.mini.pictures import SEED, Picture, described
 from data_prep.mini.scenes import (
     ACROSS,
     ALONE,
-    GROUNDS,
+    BACKGROUNDS,
     SIZES,
     Group,
     Scene,
@@ -31,9 +32,11 @@ from data_prep.mini.things import Thing
 
 OTHER = 1000  # scenes of each set
 TURN = 15  # degrees, the most that a thing is turned
-SHADE = 18  # levels of 255 between the two shades of a plain ground
+SHADE = 18  # levels of 255 between the two shades of a plain background
 PLAIN = ("{} wallpaper", "a {} curtain", "plain {} all over")
-BEHIND = {  # what is behind the things, in words that our own captions do not use
+BEHIND: dict[
+    str, tuple[str, ...]
+] = {  # what is behind the things, in words that our own captions do not use
     "sky": ("clouds all over", "a bright daytime sky", "clear air"),
     "grass": ("a green field", "freshly cut turf", "a grassy hill"),
     "sea": ("the ocean", "blue waves", "the open sea"),
@@ -42,8 +45,8 @@ BEHIND = {  # what is behind the things, in words that our own captions do not u
     "sand": ("sand dunes", "a sandy shore", "hot yellow sand"),
 }
 BEHIND |= {
-    name: tuple(form.format(ground.colour) for form in PLAIN)
-    for name, ground in GROUNDS.items()
+    name: tuple(form.format(background.colour) for form in PLAIN)
+    for name, background in BACKGROUNDS.items()
     if name not in BEHIND
 }
 HALVES = {
@@ -55,13 +58,13 @@ HALVES = {
 }
 
 
-class OtherDescriber(Describer):
+class OtherWriter(CaptionWriter):
     """Captions a scene in five other styles; a test shows that no form of sentence is ours."""
 
     def behind(self) -> str:
         return self.chance.choice(BEHIND[self.scene.ground])
 
-    def said(self, forms: Sequence[str], groups: Sequence[Group], **claims: object) -> Caption:
+    def caption(self, forms: Sequence[str], groups: Sequence[Group], **claims: Any) -> Caption:
         """Fill one of `forms` with these groups and with what is behind them."""
         form = self.chance.choice(forms)
         things = joined([self.some(group) for group in groups])
@@ -77,7 +80,7 @@ class OtherDescriber(Describer):
             "took this photo of {things} with {behind} in the background",
             "we chose {behind} to go with {things}",
         )
-        return self.said(forms, self.shuffled())
+        return self.caption(forms, self.shuffled())
 
     def asker(self) -> Caption:
         """Ask: `Who left a fox near the ocean?`"""
@@ -86,14 +89,14 @@ class OtherDescriber(Describer):
             "have you ever seen {things} together with {behind}?",
             "why would anyone want {things} and {behind}?",
         )
-        return self.said(forms, self.shuffled()[:2])
+        return self.caption(forms, self.shuffled()[:2])
 
     def teller(self) -> Caption:
         """Tell the order of things: `From left to right: a fox, then two eggs.`"""
         groups, axis = self.scene.groups, self.scene.axis
         if len(groups) == 1:
             form = f"{{things}}, drawn in {HALVES[self.scene.cell]}."
-            return self.said((form,), groups, cells=((groups[0].code, self.scene.cell),))
+            return self.caption((form,), groups, cells=((groups[0].code, self.scene.cell),))
         names = ", then ".join(self.some(group) for group in groups)
         across = ("from left to right: ", "reading across: ")
         start = self.chance.choice(across if axis == ACROSS else ("from the top down: ",))
@@ -117,15 +120,15 @@ class OtherDescriber(Describer):
             "mostly {behind}, but also {things}.",
             "what stands out from {behind} is {things}.",
         )
-        return self.said(forms, self.shuffled()[:1])
+        return self.caption(forms, self.shuffled()[:1])
 
 
-OTHER_HABITS: dict[str, Callable[[OtherDescriber], Caption]] = {
-    "owner": OtherDescriber.owner,
-    "asker": OtherDescriber.asker,
-    "teller": OtherDescriber.teller,
-    "counter": OtherDescriber.counter,
-    "close-up": OtherDescriber.closer,
+OTHER_CAPTION_STYLES: dict[str, Callable[[OtherWriter], Caption]] = {
+    "owner": OtherWriter.owner,
+    "asker": OtherWriter.asker,
+    "teller": OtherWriter.teller,
+    "counter": OtherWriter.counter,
+    "close-up": OtherWriter.closer,
 }
 
 
@@ -133,7 +136,7 @@ def describe_otherwise(
     scene: Scene, lexicon: dict[str, Thing], chance: random.Random
 ) -> list[Caption]:
     """Return five captions, one in each style, in the order of `OTHER_HABITS`."""
-    return [habit(OtherDescriber(scene, lexicon, chance)) for habit in OTHER_HABITS.values()]
+    return [style(OtherWriter(scene, lexicon, chance)) for style in OTHER_CAPTION_STYLES.values()]
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,11 @@ def place_loosely(scene: Scene) -> list[Loose]:
 
 
 def paint_loosely(name: str, seed: int, size: int) -> Image.Image:
-    """Paint a ground, RGB [size, size]: a pattern of two shades, or a soft horizon."""
-    ground, chance = GROUNDS[name], random.Random(f"loose ground {seed}")
+    """Paint a background, RGB [size, size]: a pattern of two shades, or a soft horizon."""
+    background, chance = BACKGROUNDS[name], random.Random(f"loose ground {seed}")
     down, across = np.mgrid[:size, :size] / size
-    first, second = np.array(ground.above), np.array(ground.below)
-    if ground.horizon < 1:
+    first, second = np.array(background.above), np.array(background.below)
+    if background.horizon < 1:
         amount = (down - chance.uniform(0.25, 0.65)) / chance.uniform(0.05, 0.4) + 0.5
     else:
         second = second + (SHADE if second.mean() < 128 else -SHADE)
@@ -181,12 +184,12 @@ def paint_loosely(name: str, seed: int, size: int) -> Image.Image:
         amount = chance.choice((across, down, *waves, waves[0] * waves[1]))
     pixels = first + (second - first) * amount.clip(0, 1)[..., None]
     picture = Image.fromarray((pixels + chance.randint(-12, 12)).clip(0, 255).astype(np.uint8))
-    if ground.dots:
+    if background.dots:
         draw = ImageDraw.Draw(picture)
         for _ in range(chance.randint(8, 24)):
             x, y, scale = chance.random(), chance.random(), chance.uniform(0.6, 1.8)
-            box = (x, y, x + scale * ground.dot[0], y + scale * ground.dot[1])
-            draw.ellipse([round(size * length) for length in box], fill=ground.dots)
+            box = (x, y, x + scale * background.dot[0], y + scale * background.dot[1])
+            draw.ellipse([round(size * length) for length in box], fill=background.dots)
     return picture
 
 
@@ -212,10 +215,10 @@ def draw_other_hand(
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held = {caption.text for picture in train for caption in picture.captions}
-    drawn = {}
-    for name, habits in (("words", describe_otherwise), ("scenes", describe)):
+    drawn: dict[str, list[Picture]] = {}
+    for name, describes in (("words", describe_otherwise), ("scenes", describe)):
         chance = random.Random(f"{seed} {name}{use}")
-        rows = described(known, "test", lexicon, held, chance, describe=habits)
+        rows = described(known, "test", lexicon, held, chance, describe=describes)
         pictures = drawn[f"mini-flickr30k-{name}"] = []
         for number, (scene, captions) in zip(range(OTHER), rows, strict=False):
             scene = LooseScene(**vars(scene)) if name == "scenes" else scene

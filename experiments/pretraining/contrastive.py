@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +22,16 @@ from tqdm import tqdm
 from transformers import CLIPModel, CLIPTokenizer, image_utils
 
 from cma import load_backbone
-from cma.files import checked_dataclass, parse_json, replacing
+from cma.files import replacing
 
 from .augmentation import augment, recolour
 from .crowds import Crowds
 from .small_clip import ClipShape, build_model, build_tokenizer
 
-SCHEDULE = ("steps", "decay", "norm", "mean")  # fields that may change when a run is continued
 
-
-@checked_dataclass
+@dataclass
 class PretrainConfig:
-    """The settings of a pre-training run. Raises ValueError that names a field that is not as
-    expected.
-    """
+    """The settings of a pre-training run."""
 
     steps: int = 6000
     batch_size: int = 256
@@ -48,22 +44,22 @@ class PretrainConfig:
     drop: float = 0.4  # share of the patches that are left out …
     full_view: float = 0.07  # … except in this last share of the steps
     scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
-    grounds: float = 0.0  # share of the scenes' captions that name the ground
-    things: int | None = None  # that the scenes of one batch share; None: all
-    # of the drawings
+    backgrounds: float = 0.0  # share of the scenes' captions that name the background
+    things: int | None = None  # that the scenes of one batch share; None: all of them
+    # shares of the single drawings
     mix: tuple[tuple[str, float], ...] = (("emoji", 0.7), ("colour", 0.2), ("mono", 0.1))
     norm: float | None = 10.0  # mean norm of texts and of pictures at the end; None: as trained
     mean: bool = False  # keep the mean of the weights at the start and at the end
-    shape: ClipShape = ClipShape()
+    shape: ClipShape = field(default_factory=ClipShape)
     seed: int = 42
 
 
 NAMED = PretrainConfig(
-    scenes=0.75, grounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
+    scenes=0.75, backgrounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
 )
 # the trainings of the bundled weights; each goes on from the end of the one before
 STAGES = (
-    PretrainConfig(norm=None),  # no caption names a ground
+    PretrainConfig(norm=None),  # no caption names a background
     replace(NAMED, steps=560, decay=0.26),
     replace(NAMED, steps=500, decay=0.36, mean=True),
 )
@@ -102,8 +98,8 @@ def sample_rows(
 
 
 def same_drawings(concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
-    """Return a mask [N, N]: captions and drawings of one concept, or with one caption, are right
-    for each other.
+    """Return a mask [N, N]: a caption matches every drawing of its concept or with the same
+    caption.
     """
     ids = [
         torch.from_numpy(np.unique(names, return_inverse=True)[1]) for names in (concepts, texts)
@@ -112,8 +108,8 @@ def same_drawings(concepts: Sequence[str], texts: Sequence[str]) -> Tensor:
 
 
 def contrastive_loss(logits: Tensor, right: Tensor) -> Tensor:
-    """Symmetric cross-entropy of logits [N texts, N pictures]; all that is `right` [N, N] shares
-    the target.
+    """Return the symmetric cross-entropy of logits [N texts, N pictures]; the matches in `right`
+    [N, N] share the target.
     """
     losses = []
     for scores, same in ((logits, right.float()), (logits.T, right.float().T)):
@@ -122,8 +118,8 @@ def contrastive_loss(logits: Tensor, right: Tensor) -> Tensor:
 
 
 def moving_average(decay: float) -> Callable:
-    """Return an exponential average of weights with a growing window: the first ones soon count
-    little.
+    """Return an exponential moving average of weights with a growing window, so that early ones
+    soon count little.
     """
     return lambda old, new, n: (
         old + (new - old) * (1 - min(decay, (1 + n.item()) / (10 + n.item())))
@@ -171,7 +167,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 
 
 def has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 fast, as far as Linux says so."""
+    """Return whether this CPU multiplies bfloat16 fast, as far as Linux reports it."""
     about = Path("/proc/cpuinfo")
     return about.is_file() and "avx512_bf16" in about.read_text("utf-8")
 
@@ -192,7 +188,7 @@ def pretrain(
     `group` (a name in `config.mix`). `crowds` draws the scenes, if `config.scenes` asks for some.
     Every three minutes, `folder/checkpoint.pt` is written, from which a run with the same settings
     continues. Every `evaluate_every` steps, what `evaluate` returns is added to the log. Raises
-    ValueError if settings outside `SCHEDULE` have changed.
+    ValueError if the settings have changed.
     """
     torch.manual_seed(config.seed)
     if start_from is None:
@@ -213,25 +209,16 @@ def pretrain(
     concepts = {name: list(rows.values()) for name, rows in groups.items()}
 
     start, log, seconds = 0, [], 0.0
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint, settings = folder / "checkpoint.pt", json.dumps(asdict(config))
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        there = parse_json(state["config"], PretrainConfig, str(checkpoint))
-        names = [one.name for one in fields(config) if one.name not in SCHEDULE]
-        changed = [name for name in names if getattr(there, name) != getattr(config, name)]
-        if changed:
-            raise ValueError(
-                f"{checkpoint}: other settings ({', '.join(changed)}); delete it or use those"
-            )
+        if state["config"] != settings:
+            raise ValueError(f"{checkpoint}: of a run with other settings; use another --runs")
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         for optimizer, saved_state in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved_state)
         start, log, seconds = state["step"], state["log"], state["seconds"]
-        if start > config.steps:
-            raise ValueError(
-                f"{checkpoint}: of {start} steps, more than {config.steps}; use another --runs"
-            )
     dropper = PatchDropper()
     hook = model.vision_model.embeddings.register_forward_hook(dropper)
     mean, std = torch.tensor([image_utils.OPENAI_CLIP_MEAN, image_utils.OPENAI_CLIP_STD])[
@@ -256,9 +243,9 @@ def pretrain(
         pictures = augment(rgba, size, generator)
         right = same_drawings([drawing.concept for drawing in batch], captions)
         if crowd:
-            shown, said, true = crowds.batch(crowd, size, int(random.integers(2**62)))
+            shown, scene_captions, true = crowds.batch(crowd, size, int(random.integers(2**62)))
             pictures, right = torch.cat([pictures, shown]), torch.block_diag(right, true).bool()
-            captions += said
+            captions += scene_captions
         views = (pictures - mean) / std
         ids = tokenizer(captions, padding=True, truncation=True, return_tensors="pt").input_ids
         dropper.drop = config.drop if step < (1 - config.full_view) * config.steps else 0.0
@@ -294,7 +281,7 @@ def pretrain(
                 "step": step + 1,
                 "log": log,
                 "seconds": seconds + saved - clock,
-                "config": json.dumps(asdict(config)),
+                "config": settings,
             }
             with replacing(checkpoint) as temporary:
                 torch.save(state, temporary)

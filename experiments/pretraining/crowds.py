@@ -2,7 +2,7 @@
 benchmarks.
 
 Their captions are like alt text: names, lists, counts, and words that say nothing about the
-picture. A share of them also names the ground, as in `fox, egg - snow` or `red background: two
+picture. A share of them also names the background, as in `fox, egg - snow` or `red background: two
 cups`. They never say where something is or how big it is, and no pair of things of val or test is
 shown.
 """
@@ -15,24 +15,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from data_prep.mini.describers import Caption, capital
-from data_prep.mini.scenes import GROUNDS, Scene, draw_scene, ink_on, picture_of
+from data_prep.mini.caption_styles import Caption, capital
+from data_prep.mini.scenes import BACKGROUNDS, Scene, draw_scene, ink_on, picture_of
 from data_prep.mini.things import Name, Thing
 
 from . import icons
 from .augmentation import develop, views
 
 WORDS = icons.WORDS["captions"]
-GROUND_NAMES, COLOUR_FORMS = WORDS["grounds"], WORDS["colour_forms"]
-NAMED = 0.7  # how often a ground that is no plain colour is called by its name; else by its colour
+BACKGROUND_NAMES, COLOUR_FORMS = WORDS["backgrounds"], WORDS["colour_forms"]
+NAMED = 0.7  # how often a background of no plain colour is called by its name; else by its colour
 MONO = 0.35  # share of the drawings that are of one colour
 
 
 class Crowds:
-    """Random scenes of those things that the corpus has drawings of.
+    """Random scenes of the things that the corpus has drawings of.
 
-    pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon; grounds: the
-    share of the captions that name the ground; at_once: how many things the scenes of one batch
+    pixels [N, H, W, 4] uint8 RGBA; drawings: the N `Drawing`s; things: the lexicon; backgrounds:
+    the share of captions that name the background; at_once: how many things the scenes of one batch
     share (None: all), so that one thing alone does not tell which scene a caption is about.
     """
 
@@ -41,11 +41,11 @@ class Crowds:
         pixels: np.ndarray,
         drawings: Sequence,
         things: dict[str, Thing],
-        grounds: float = 0.5,
+        backgrounds: float = 0.5,
         at_once: int | None = None,
     ) -> None:
         self.pixels, self.drawings = pixels, drawings
-        self.grounds, self.at_once = grounds, at_once
+        self.backgrounds, self.at_once = backgrounds, at_once
         self.rows: dict[str, tuple[list[int], list[int]]] = {}  # in colours, in one colour
         for row, drawing in enumerate(drawings):
             if drawing.concept in things:
@@ -56,7 +56,9 @@ class Crowds:
         self.words = [text for name in names for text in (name.one(), name.plural)]
 
     def caption(self, scene: Scene, chance: random.Random) -> Caption:
-        """Return a caption that lists what is there, in random order, sometimes with the ground."""
+        """Return a caption that lists what is there, in random order, sometimes with the
+        background.
+        """
         form = chance.choice(WORDS["forms"])
         joint = chance.choice(WORDS["joints"])
         parts, things = [], []
@@ -69,17 +71,17 @@ class Crowds:
             else:
                 parts.append({"and": name.one(), "count": name.counted(1)}.get(form, name.singular))
             things.append((group.code, group.count if numbered else None))
-        said = ", ".join(parts) if form == "list" else joint.join(parts)
-        grounds = frozenset(GROUNDS)
-        if chance.random() < self.grounds:
-            said, grounds = with_ground(said, scene.ground, chance)
+        text = ", ".join(parts) if form == "list" else joint.join(parts)
+        backgrounds = frozenset(BACKGROUNDS)
+        if chance.random() < self.backgrounds:
+            text, backgrounds = with_background(text, scene.ground, chance)
         before, after = (
             chance.choice(words) if chance.random() < 0.35 else ""
             for words in (WORDS["before"], WORDS["after"])
         )
-        said = f"{before}{said}{after}"
-        said = capital(said) if chance.random() < 0.3 else said
-        return Caption(said, tuple(things), grounds)
+        text = f"{before}{text}{after}"
+        text = capital(text) if chance.random() < 0.3 else text
+        return Caption(text, tuple(things), backgrounds)
 
     def batch(self, count: int, size: int, seed: int) -> tuple[Tensor, list[str], Tensor]:
         """Return `count` scenes as pictures [count, 3, size, size] (0…1), their captions, and what
@@ -103,8 +105,8 @@ class Crowds:
             )
         stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         captions = [self.caption(scene, chance) for scene in scenes]
-        said = [caption.text for caption in captions]
-        return develop(stacked, generator), said, truths(captions, scenes)
+        texts = [caption.text for caption in captions]
+        return develop(stacked, generator), texts, truths(captions, scenes)
 
     def _row(self, code: str, chance: random.Random) -> int:
         coloured, mono = self.rows[code]
@@ -131,20 +133,22 @@ class Crowds:
         return [Image.fromarray(array) for array in arrays]
 
 
-def with_ground(said: str, ground: str, chance: random.Random) -> tuple[str, frozenset[str]]:
-    """Add the name or the colour of a ground to a caption; returns it with the grounds of which it
-    is true.
+def with_background(
+    text: str, background: str, chance: random.Random
+) -> tuple[str, frozenset[str]]:
+    """Add the name or the colour of a background to a caption; returns it with the backgrounds of
+    which it is true.
     """
-    names = GROUND_NAMES.get(ground, ())
+    names = BACKGROUND_NAMES.get(background, ())
     if names and chance.random() < NAMED:
-        word, grounds = chance.choice(names), frozenset([ground])
+        word, backgrounds = chance.choice(names), frozenset([background])
     else:
-        colour = GROUNDS[ground].colour
+        colour = BACKGROUNDS[background].colour
         word = chance.choice(COLOUR_FORMS).format(colour)
-        grounds = frozenset(name for name in GROUNDS if GROUNDS[name].colour == colour)
+        backgrounds = frozenset(name for name in BACKGROUNDS if BACKGROUNDS[name].colour == colour)
     if chance.random() < 0.5:
-        return chance.choice(WORDS["ground_first"]).format(word) + said, grounds
-    return said + chance.choice(WORDS["ground_last"]).format(word), grounds
+        return chance.choice(WORDS["background_first"]).format(word) + text, backgrounds
+    return text + chance.choice(WORDS["background_last"]).format(word), backgrounds
 
 
 def truths(captions: Sequence[Caption], scenes: Sequence[Scene]) -> Tensor:

@@ -94,11 +94,11 @@ def drawings(name: str, icon_set: dict, group: str, wording: dict[str, Words]) -
     """
     index = _emoji_index(wording)
     labels = {plain(emoji.label): hexcode for hexcode, emoji in wording.items()}
-    seen, most = Counter(), 1 if group == "mono" else 3
+    seen, max_drawings = Counter(), 1 if group == "mono" else 3
     for icon in icon_set["icons"]:
         left_out = icon_set["icons"][icon].get("hidden") or "skin-tone" in icon
         phrase = icon_phrase(icon)
-        if left_out or not phrase or seen[phrase] >= most:
+        if left_out or not phrase or seen[phrase] >= max_drawings:
             continue
         seen[phrase] += 1
         hexcode = _emoji_of(icon, index) if group == "emoji" else labels.get(phrase)

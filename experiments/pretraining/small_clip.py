@@ -4,16 +4,15 @@ import copy
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import transformers
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTokenizer
 
-from cma.files import checked_dataclass
 
-
-@checked_dataclass
+@dataclass
 class ClipShape:
     """The sizes of a CLIP."""
 

@@ -8,7 +8,21 @@ compares a query with them. `weights` says what the embeddings depend on, so tha
 never compared with them.
 """
 
+from typing import TYPE_CHECKING
+
 import lazy_loader
+
+if TYPE_CHECKING:  # the lazy names, for type checkers
+    from .ask import MediaIndex as MediaIndex
+    from .copies import fold as fold
+    from .copies import picture_hash as picture_hash
+    from .listing import SUFFIXES as SUFFIXES
+    from .listing import MediaFile as MediaFile
+    from .listing import Where as Where
+    from .listing import find as find
+    from .listing import kind_of as kind_of
+    from .moments import IndexConfig as IndexConfig
+    from .moments import frames_of as frames_of
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,

@@ -2,37 +2,15 @@
 
 import ast
 from functools import cache
-from importlib.util import resolve_name
 
 import pytest
 
 from tests import ROOT
+from tests.core.house import FILES, PACKAGES, PATHS, imports
 
 LAYERS = ["files", "media", "core", "methods", "training"]  # of `cma`, from the lowest
-PACKAGES = ("cma", "explorer", "data_prep", "experiments")
 
-PATHS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-NAMES = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    for path in PATHS
-]
 # by dotted name; `__init__` has the name of its folder
-FILES = dict(zip(NAMES, PATHS, strict=True))
-
-
-@cache
-def imports(module: str) -> set[str]:
-    """The full names of the modules that a module imports, inside functions too."""
-    targets, file = set(), FILES[module]
-    package = module if file.stem == "__init__" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            targets |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = resolve_name("." * node.level + (node.module or ""), package)
-            below = {f"{base}.{alias.name}" for alias in node.names}
-            targets |= below & FILES.keys() or {base}
-    return targets - {module}
 
 
 def layer_of(module: str) -> int:
@@ -100,3 +78,11 @@ def test_the_packages_import_downwards():
     for module in FILES:
         forbidden = above[module.partition(".")[0]] | {"notebooks", "tests"}
         assert not forbidden & {target.partition(".")[0] for target in imports(module)}, module
+
+
+def test_no_test_module_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests"):
+                named = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+                assert not any(".test_" in name for name in named), f"{path}: {named}"

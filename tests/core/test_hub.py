@@ -247,37 +247,6 @@ def test_the_explorer_loads_the_backbone_at_the_revision_that_the_adapter_names(
     assert identity(gallery.model.clip)["revision"] == backbones[0]
 
 
-def test_adapter_and_backbone_are_fetched_by_name_and_the_second_time_without_a_request(
-    hub, toy_processor, tmp_path, monkeypatch
-):
-    client = huggingface_hub.HfApi(endpoint=hub.address)
-    # the module's own asks elsewhere
-    monkeypatch.setattr(huggingface_hub, "model_info", client.model_info)
-    repository = hub.repositories["some/clip"] = Repository()
-    for number in (0, 1):
-        clip = build_clip()
-        clip.logit_scale.data.fill_(number)
-        clip.save_pretrained(tmp_path / f"{number}")
-        toy_processor.save_pretrained(tmp_path / f"{number}")
-        files = {file.name: file.read_bytes() for file in (tmp_path / f"{number}").iterdir()}
-        repository.commit(files | {"flax_model.msgpack": b"not needed"})
-    older, newest = repository.commits
-    model = RetrievalModel(*load_backbone("some/clip", revision=older))
-    assert identity(model.clip) == {"name": "some/clip", "revision": older}
-    model.add_adapter("a", ADAPTER)
-    model.push_adapter("a", "user/scenes")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "fresh"))
-    for asks in (True, False):
-        hub.asked.clear()
-        again = RetrievalModel.from_adapter("user/scenes")
-        assert (
-            again.active == "scenes"
-            and again.clip.logit_scale == 0
-            and same(embed(again), embed(model))
-        )
-        assert bool(hub.asked) == asks and not any(newest in one for one in hub.asked)
-
-
 @pytest.mark.parametrize(
     "backbone",
     [

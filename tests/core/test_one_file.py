@@ -12,7 +12,6 @@ from transformers import CLIPConfig, CLIPModel
 
 import cma
 from cma import methods, metrics
-from cma.backbone import MINI
 from tests import ROOT
 from tests.conftest import EOS
 from tests.toy_data import write_dataset, write_images
@@ -89,22 +88,6 @@ def test_losses_and_recalls_are_the_librarys(kind, clip_folder, tmp_path, monkey
     found = recalls(data, clip_folder)
     assert agree(said, found) and found[0] != found[1]
     assert f"step 20 of {len(losses)}: loss {losses[19]:.3f}" in said
-
-
-@pytest.mark.minis
-def test_on_the_offline_benchmark_too(tmp_path, monkeypatch, capsys):
-    """Three steps of its pictures, and the bundled CLIP."""
-    whole, data = ROOT / "data" / "mini-flickr30k", tmp_path / "data"
-    lines = (whole / "metadata.jsonl").read_text("utf-8").splitlines()
-    chosen = lines[:96] + [line for line in lines if '"split": "test"' in line][:50]
-    write_dataset(data, chosen, {"kind": "image", "recipe": "mini-flickr30k"})
-    (data / "media").symlink_to((whole / "media").resolve())
-    defined = run(monkeypatch, data, MINI, "--batch-size", "32")
-    said = capsys.readouterr().out
-    losses = library(data, MINI, tmp_path, batch_size=32)
-    torch.testing.assert_close(defined["losses"], losses, atol=1e-5, rtol=0)
-    assert len(losses) == 3 and agree(said, recalls(data, MINI))
-    assert "trained: 89,856 numbers, 1.06 % of CLIP's" in said
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Pictures inside shards and parquet files, as they are on the hub: read, checked and refused."""
 
-import io
 import json
 import os
 import tarfile
@@ -12,25 +11,12 @@ from hypothesis import strategies as st
 import cma.data
 from cma.media import read_image
 from data_prep import containers
-from tests.data_prep.fuzz_sources import PICTURE, as_lines, inside, parquet, read_back, run
+from tests.data_prep.fuzz_sources import as_lines, inside, parquet, read_back, run
+from tests.data_prep.toy_shards import CUT, JPEG, SHARD, tar
 
-JPEG = PICTURE.getvalue()
-CUT = JPEG[: len(JPEG) // 2]
 LENIENT = ("--allow-missing",)
 
 
-def tar(files, *, kind=tarfile.REGTYPE, target=""):
-    """A shard of {name: bytes}; members of another `kind` lead to `target`."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname, member.size = kind, target, len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return out.getvalue()
-
-
-SHARD = {"s0.jpg": JPEG, "s0.txt": b"a boat\n two boats \n\n", "s1.jpg": CUT, "s1.txt": b"a fox"}
 JSON = {"1.png": JPEG, "1.json": json.dumps({"captions": ["a cat"], "cocoid": 7}).encode()}
 
 
@@ -157,16 +143,16 @@ def test_a_parquet_file_that_is_not_as_expected_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("limit", "most", "message"),
+    ("limit", "maximum", "message"),
     [
-        ("MOST_BYTES", 500, "row group 0, column image.bytes: declares"),
-        ("MOST_ROWS", 1, "declares 2 rows"),
+        ("MAX_BYTES", 500, "row group 0, column image.bytes: declares"),
+        ("MAX_ROWS", 1, "declares 2 rows"),
     ],
 )
 def test_what_a_parquet_file_declares_is_checked_before_it_is_read(
-    folder, monkeypatch, limit, most, message
+    folder, monkeypatch, limit, maximum, message
 ):
-    monkeypatch.setattr(containers, limit, most)
+    monkeypatch.setattr(containers, limit, maximum)
     monkeypatch.setattr("pyarrow.parquet.ParquetFile.iter_batches", None)  # it is not reached
     same = [row | {"captions": ["a"]} for row in rows("a", "b")]
     files = {"test.parquet": parquet(same), "a.txt": as_lines("a")}

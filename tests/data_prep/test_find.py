@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.__main__ import main
 from tests.data_prep.fuzz_sources import FIXED, SOURCES, parquet, run
-from tests.data_prep.test_containers import SHARD, tar
+from tests.data_prep.toy_shards import SHARD, tar
 from tests.grey_media import write_picture
 
 

@@ -11,7 +11,7 @@ from data_prep.dataset import Annotations, Entry
 from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
 from data_prep.prepare import prepare
 from tests import ROOT
-from tests.data_prep.test_containers import tar
+from tests.data_prep.toy_shards import tar
 from tests.grey_media import write_clip, write_picture
 
 

@@ -16,7 +16,7 @@ from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
 from explorer.index import MediaIndex
 from tests.data_prep.fuzz_sources import PICTURE, inside, parquet
-from tests.data_prep.test_containers import SHARD, tar
+from tests.data_prep.toy_shards import SHARD, tar
 from tests.grey_media import write_clip, write_picture
 
 

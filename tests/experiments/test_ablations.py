@@ -6,9 +6,9 @@ from unittest import mock
 
 import pytest
 
-from cma import AdapterConfig, RetrievalModel
+from cma import RetrievalModel
 from experiments.__main__ import main
-from experiments.ablations import OURS, points, start
+from experiments.ablations import OURS, points
 from experiments.rows import Budget, MethodRow, read_rows
 from experiments.study import Study
 from tests.conftest import build_clip
@@ -47,27 +47,6 @@ def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(usual, name, 
             assert parameter[sites].any() and not parameter[beside].any()
     every = sum(parameter.numel() for parameter in trained.parameters())
     assert run["trained_parameters"] == round(every * len(sites) / 6)
-
-
-def test_beside_its_sites_a_gradient_in_half_precision_is_zero_too(usual):
-    model = RetrievalModel(usual.clip, usual.processor)
-    fresh = model.add_adapter("fresh", AdapterConfig(8, 16))
-    start(fresh, 1.0, [1])
-    fresh.half().shared_bias.sum().backward()
-    assert fresh.shared_bias.grad.bool().any(1).nonzero().tolist() == [[1]]
-
-
-def test_a_row_is_on_validation_and_read_back(usual, seen):
-    study = points(usual, 1e-2)[NAME]
-    row = study.run(NAME)
-    assert set(seen) == {"val"} and row.records["42"]["select_on"] == "last"
-    assert read_rows(usual.results) == [row] and row.further == {"42": {}}
-    recall = row.records["42"]["metrics"]["text_to_visual"]["R@1"]
-    assert 100 * row.hits("text_to_visual").mean() == pytest.approx(recall)
-    seen.clear()
-    assert study.run(NAME) == row and not seen
-    with pytest.raises(ValueError, match=r"default-adapter\.json: its budget is .*or delete the"):
-        points(usual, 2e-2)[NAME].run(NAME)
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from experiments import claims, gains, published
 from experiments.claims import CLIPS, PICTURES
-from experiments.fronts import Front
 from experiments.gains import FORWARD, LORA, WITHOUT
-from experiments.rows import DIRECTIONS, MethodRow
 from tests import ROOT
-from tests.experiments.test_gains import FULL, OURS, ZERO, findings, row
+from tests.experiments.toy_rows import FULL, OURS, ZERO, findings, row
 
 ROWS = [row(ZERO, 0.1, seeds=1), row(OURS, 0.3), row(FULL, 0.4), row(WITHOUT, 0.3), row(LORA, 0.35)]
 OTHERS = {"CoOp": 0.1, "VPT": 0.15, "AdaptFormer": 0.3, "Adapter-ATTN": 0.31}
@@ -77,35 +74,6 @@ def test_a_rate_at_an_edge_is_said_beside_little_data():
 @pytest.mark.parametrize("rows", [[], ROWS[1:]])
 def test_nothing_is_said_where_no_dataset_has_the_rows_of_a_share(rows):
     assert claims.summary(findings(rows)) == published.NONE
-
-
-def front(method: str, kept: dict[float, int], gained: dict[float, int], start=None) -> Front:
-    """A front of one seed, with its hits of 100 at each strength on the drawings and elsewhere."""
-    values = {"seeds": np.array([1]), "strengths": np.array([*kept])}
-    for short in ("drawings-val", "drawings", "test", "words", "scenes"):
-        hits = kept if short.startswith("drawings") else gained
-        ranks = [[1] * count + [9] * (100 - count) for count in hits.values()]
-        values |= {f"{short}/{way}": np.array([ranks], np.uint8) for way in DIRECTIONS}
-        values[f"{short}/items"] = np.arange(100)
-    return Front(MethodRow(PICTURES, method, {}, records={"1": {}}), values, start)
-
-
-def test_the_findings_of_the_fronts_are_said_whatever_comes_out():
-    start = front(ZERO, {0.0: 60}, {0.0: 20})
-    fronts = {ZERO: start}
-    fronts[OURS] = front(OURS, {0.5: 58, 1.0: 40}, {0.5: 40, 1.0: 60}, start)
-    assert "not measured yet" in claims._at_kept_knowledge(fronts)
-    fronts[FULL] = front(FULL, {0.5: 40, 1.0: 30}, {0.5: 60, 1.0: 80}, start)
-    said = claims._at_kept_knowledge(fronts)
-    assert f"{OURS} +20.0 (strength 0.5), {FULL} +0.0 (strength 0)" in said
-    assert "ours − full +20.0 [" in said and said.endswith("●.")
-    planned = claims.planned(fronts)
-    assert len(planned) == 4 and planned[LORA, "gain"].blank and planned[LORA, "kept"].blank
-    assert planned[OURS, "kept"].gain == pytest.approx(10)
-    raw = gains.difference(*(fronts[m].at("drawings", 1.0) for m in (OURS, FULL)), FORWARD)[3]
-    assert planned[OURS, "kept"].p == pytest.approx(min(1, 3 * raw))
-    assert "other words +40.0 [" in claims._other_hand(fronts)
-    assert "not measured yet" in claims._other_hand({ZERO: start})
 
 
 def test_the_training_loss_and_the_recall_are_correlated_over_rows_with_a_rate():

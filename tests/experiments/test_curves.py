@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from cma import RetrievalModel, methods
-from cma.training import epoch_size
 from experiments import curves
 from experiments.__main__ import main
 from experiments.rows import DIRECTIONS, Budget, MethodRow, difference, rows_of
@@ -21,48 +20,6 @@ def usual(folder, config, toy_processor, tmp_path) -> Study:
     config = config.merge({"batch_size": 4})
     budget = Budget(epochs=4, seeds_of={curves.OURS: [42, 43, 44, 45, 46]})
     return Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "curves")
-
-
-def test_a_point_changes_one_thing(usual):
-    found = {study.results.name: study for study in curves.points(usual, RATES)}
-    names = ["data-1-16", "data-1-4", "steps-0.5", "steps-2", "size-r2", "size-r32"]
-    places = ["places-r2", "places-r8", "places-r32"]
-    assert list(found) == [*names, *places]
-    for name in places:
-        budget = found[name].budget_of(curves.LORA)
-        assert budget.scan and budget.rate_seeds == [1, 2] and found[name].able == (curves.LORA,)
-        assert found[name].choice == usual.choice
-        assert found[name].options[curves.LORA]["targets"] == ["out_proj", "fc2"]
-        del found[name]
-    whole = epoch_size(usual.training, usual.config)[1]
-    for name, study in found.items():
-        steps = study.budget.epochs * epoch_size(study.items(1), study.config)[1] / whole
-        expected = {"steps-0.5": 2, "steps-2": 8}.get(name, 4)
-        assert steps == pytest.approx(expected, abs=0.5 if name.startswith("data") else 0)
-        tried = [1e-2] if name.startswith("steps") else [3e-3, 1e-2, 3e-2]
-        for method in curves.METHODS[1:]:
-            budget = study.budget_of(method)
-            assert (budget.rates, budget.rate_seeds, budget.seeds) == (tried, [1], [42, 43, 44])
-            assert not budget.scan
-        assert study.results == usual.results / name
-        assert study.config.runs_dir == usual.config.runs_dir / name
-        assert study.choice == {"select_on": "last"}
-    quarter = found["data-1-4"]
-    draws = [{item.id for item in quarter.items(seed).items} for seed in (42, 43, 44)]
-    assert {len(draw) for draw in draws} == {round(len(usual.training) / 4)}
-    assert draws[0] != draws[1] != draws[2] != draws[0]
-    assert quarter.items(42) == quarter.items(42)
-    assert found["size-r2"].able == (curves.OURS, curves.LORA)
-    with pytest.raises(ValueError, match="toy, LoRA: its row has no rate yet; run `python -m"):
-        replace(quarter, given={}).row(curves.LORA)
-
-
-def test_clips_are_pooled_by_their_mean_too(usual):
-    usual.training = replace(usual.training, kind="video")
-    found = {study.results.name: study for study in curves.points(usual, RATES)}
-    assert list(found) == ["data-1-4", "pooling-mean"]
-    assert found["pooling-mean"].config.similarity == "mean_pooled"
-    assert curves.ZERO_SHOT in found["pooling-mean"].able
 
 
 @pytest.mark.parametrize("targets", [(), curves.PLACES])

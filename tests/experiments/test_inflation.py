@@ -13,14 +13,12 @@ from cma import data
 from cma.metrics import audit
 from cma.similarity import text_conditioned
 from cma.training import Embeddings
-from experiments import gains, inflation, published, rows, tables
+from experiments import gains, inflation, rows, tables
 from experiments.__main__ import main
 from experiments.inflation import USUAL
 from experiments.published import PAPER as OURS
 from experiments.study import Study
-from tests import ROOT
 from tests.conftest import build_clip, change_json
-from tests.experiments.conftest import stopped_after
 from tests.toy_media import write_videos
 
 WAY, BACK = rows.DIRECTIONS
@@ -148,20 +146,6 @@ def check_epochs(found: dict) -> None:
             assert row["difference"][WAY][0] == pytest.approx(gap)
 
 
-def test_a_stopped_command_says_what_is_not_measured_and_goes_on(studied, tmp_path):
-    words = studied()
-    with stopped_after(3, inflation, "query_ranks"):
-        assert main(words) == 130  # in the test of the second training
-    made = json.loads((tmp_path / inflation.FILE).read_text())["toy"]
-    assert made["epochs"]["3"] is None and len(made["epochs"]["2"]["test"]) == 2
-    lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
-    assert lines[-1].endswith(
-        f"| {OURS} | the epoch out of 3 chosen on test {f'| {published.NOT_MEASURED} ' * 4}|"
-    )
-    assert main(words) == 0
-    check_epochs(json.loads((tmp_path / inflation.FILE).read_text())["toy"])
-
-
 def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
     folder = write_videos(tmp_path / "clips", {"train": 8, "val": 4, "test": 6})
     change_json(folder / "dataset.json", recipe="msrvtt")
@@ -194,25 +178,3 @@ def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, 
     assert main(words) == 1
     assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
     assert not (tmp_path / inflation.FILE).exists()
-
-
-def recorded() -> dict:
-    file = ROOT / "results" / inflation.FILE
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}
-
-
-@pytest.mark.parametrize("dataset", recorded())
-def test_what_is_recorded_is_of_the_recorded_adapter(dataset):
-    found = recorded()[dataset]
-    assert found["commit"] and not found["commit"].endswith("+") and found["finished"]
-    of = rows.rows_of(ROOT / "results/methods", dataset)
-    assert (str(found["seed"]), found["lr"]) == (min(of[OURS].ranks), of[OURS].lr)
-    usual = {row["model"]: row for row in found["rows"] if row["practice"] == USUAL}
-    for way in rows.DIRECTIONS:
-        for model, row in usual.items():
-            assert row["R@1"][way][0] == pytest.approx(100 * of[model].hits(way)[0].mean(), abs=0.2)
-    for row in found["rows"]:
-        for value, low, high in (*row["R@1"].values(), *row["difference"].values()):
-            assert low - 1e-9 <= value <= high + 1e-9
-    if None not in found["epochs"].values() and found["epochs"]:
-        check_epochs(found)

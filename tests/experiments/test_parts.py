@@ -1,4 +1,4 @@
-"""Shares of the gain by describer and by number of things, of made-up rows."""
+"""Shares of the gain by caption style and by number of things, of made-up rows."""
 
 import json
 from dataclasses import replace
@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_prep.mini.describers import HABITS
+from data_prep.mini.caption_styles import CAPTION_STYLES
 from experiments import gains, parts, tables
 from experiments.__main__ import main
 from experiments.published import FULL, PAPER, ZERO_SHOT
 from experiments.rows import MethodRow
-from tests.experiments.test_report import record
+from tests.experiments.toy_rows import record
 from tests.toy_data import write_images
 
 ITEMS = 60
@@ -29,30 +29,19 @@ def row(method: str, finds) -> MethodRow:
 
 
 def three() -> dict[str, MethodRow]:
-    """Zero-shot finds nothing, full all; ours the texts of one describer and single things."""
+    """Zero-shot finds nothing, full all; ours the texts of one style and single things."""
     ours = (np.arange(5) == 0) | (np.array(NUMBERS) == 1)[:, None]
     return {ZERO_SHOT: row(ZERO_SHOT, False), FULL: row(FULL, True), PAPER: row(PAPER, ours)}
 
 
-def test_each_text_is_in_one_part_by_describer_and_one_by_number():
-    found = parts.parts_of([1, 3, 7], ["list", "part"])
-    assert {name: kept.tolist() for name, kept in found.items()} == {
-        "describer list": [True, False] * 3,
-        "describer part": [False, True] * 3,
-        "1 thing": [True, True, False, False, False, False],
-        "3 things": [False, False, True, True, False, False],
-        "4 things or more": [False, False, False, False, True, True],
-    }
-
-
 def test_the_share_is_that_of_the_part():
-    found = parts.measured(three(), PAPER, NUMBERS, list(HABITS))
+    found = parts.measured(three(), PAPER, NUMBERS, list(CAPTION_STYLES))
     assert found["describer list"] == {"texts": ITEMS, "share": (100,) * 3, "points": (0, 0, 0)}
     assert found["describer part"]["share"][0] == pytest.approx(20)
     assert found["describer part"]["points"][0] == pytest.approx(-80)
     assert found["1 thing"]["share"][0] == 100 and found["2 things"]["share"][0] == 20
     assert found["4 things or more"]["texts"] == 2 * ITEMS
-    flat = parts.measured(three() | {FULL: row(FULL, False)}, PAPER, NUMBERS, list(HABITS))
+    flat = parts.measured(three() | {FULL: row(FULL, False)}, PAPER, NUMBERS, list(CAPTION_STYLES))
     assert flat["2 things"]["share"] is None
 
 
@@ -77,12 +66,12 @@ def test_the_command_reads_what_the_pictures_show(tmp_path, capsys):
     assert main(words) == 0
     content = json.loads((tmp_path / parts.FILE).read_text())
     assert content["rows"]["toy-zero-shot"] == {"1": "now"}
-    found = parts.measured(three(), PAPER, NUMBERS, list(HABITS))
+    found = parts.measured(three(), PAPER, NUMBERS, list(CAPTION_STYLES))
     assert content["parts"]["toy"][PAPER] == json.loads(json.dumps(found))
     assert content["parts"]["toy"]["LoRA"]["2 things"]["points"] == [0, 0, 0]
     table = tables.shared_out(gains.Findings(tmp_path, {})).splitlines()
     share = "100 % [100, 100] of the gain, +0.0 [+0.0, +0.0] points"
-    assert table[2] == f"| toy | describer list | {share} | {share} |"
+    assert table[2] == f"| toy | style list | {share} | {share} |"
     (folder / "media" / "origin.json").write_text('{"pixels": "ab"}')
     capsys.readouterr()
     assert main(words) == 1

@@ -10,8 +10,9 @@ from cma import recipes
 from cma.adapter import CrossModalAdapters
 from data_prep.benchmarks import BENCHMARKS
 from experiments import published, report
+from experiments.__main__ import main
 from tests import ROOT
-from tests.experiments.test_report import command, record
+from tests.experiments.toy_rows import record
 
 FILE = ROOT / "results" / published.FILE
 ROWS = published.read_published(FILE)
@@ -84,6 +85,6 @@ def test_a_broken_file_is_one_line_with_its_place(tmp_path, capsys, before, afte
     row = next(line for line in lines if line.startswith("msrvtt,full"))
     (tmp_path / published.FILE).write_text(f"{header}\n{row}\n".replace(before, after), "utf-8")
     record().save(tmp_path / "run")
-    assert command(tmp_path) == 1
+    assert main(["report", str(tmp_path)]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith(f"error: {tmp_path / published.FILE}") and said in error

@@ -14,21 +14,9 @@ from experiments import report
 from experiments.__main__ import main
 from experiments.rows import MethodRow
 from tests import ROOT
+from tests.experiments.toy_rows import record
 
 START, END = report.markers("results")
-
-
-def record(name="r", method="cross-modal adapter", select_on="val", **changes) -> RunRecord:
-    recalls = {"R@1": 23.71, "R@5": 45.0, "R@10": 66.6, "MdR": 6.0, "MnR": 20.5}
-    between = {"R@1": (20.1, 27.3), "R@5": (41.0, 49.0), "R@10": (62.0, 71.0)}
-    metrics = {"split": "test", "texts": 1320, "items": 350, "expected_items": 350, "mR": 48.0}
-    metrics |= {"text_to_visual": recalls, "visual_to_text": recalls | {"R@1": 40.0}}
-    metrics["intervals"] = {"text_to_visual": between, "visual_to_text": between}
-    values = {"name": name, "dataset": "mini-flickr30k", "kind": "image", "method": method}
-    values |= {"seed": 42, "backbone": {"name": "mini"}, "config": {"epochs": 10}, "adapter": None}
-    values |= {"select_on": select_on, "selected_epoch": 7, "metrics": metrics, "seconds": 98.4}
-    values |= {"trained_parameters": 1000, "total_parameters": 100_000}
-    return RunRecord(**values | {"hardware": {"threads": 2}, "commit": "abc1234"} | changes)
 
 
 def table(records) -> str:

@@ -11,7 +11,7 @@ from cma.training import RunRecord
 from experiments import report, rows
 from tests import ROOT
 from tests.bench.budget import COUNTS
-from tests.experiments.test_report import record, table
+from tests.experiments.toy_rows import record
 
 WAY, BACK = rows.DIRECTIONS
 
@@ -87,7 +87,7 @@ def good() -> RunRecord:
 
 def test_a_sound_record_passes_and_its_row_says_how_it_was_made():
     check(good())
-    cells = table([good()]).splitlines()[2].split(" | ")
+    cells = report.tables([good()])["results"].splitlines()[2].split(" | ")
     how = "2 of 5, (chosen on test, the authors' habit)"
     assert cells[5:8] == ["1,000 texts, 1,000 items", how, "paper"]
 

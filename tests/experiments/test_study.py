@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import shutil
-import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cma import RetrievalModel, data, load_backbone, methods
-from cma.backbone import identity
+from cma import RetrievalModel, data, methods
 from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
 from cma.methods import options_of, why_not
 from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
-from experiments.rows import Budget, MethodRow, neighbours, read_rows
+from experiments.rows import Budget, MethodRow, read_rows
 from experiments.study import FAILED, Study
 from experiments.world import PROTOCOL
 from tests.conftest import build_clip
@@ -109,11 +107,6 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
     assert row.lr == min(asked, key=lambda rate: abs(rate - peak))
     edge = f"its best rate, {row.lr:g}, is at the edge of those that were tried"
     assert (edge in row.marks()) == marked
-
-
-@pytest.mark.parametrize("rate, near", [(1e-5, [3e-6, 1e-5, 3e-5]), (5e-3, [3e-3, 5e-3, 1e-2])])
-def test_a_rate_has_neighbours_on_the_grid(rate, near):
-    assert neighbours(rate) == near
 
 
 @contextmanager
@@ -207,77 +200,13 @@ def test_the_first_seed_of_ours_is_kept_in_half_precision_and_tested_from_there(
         model.load_adapter(place, "other", strict=True)
 
 
-def test_rows_of_a_state_have_the_committed_protocol_and_stay_once_the_state_is_bundled(
-    folder, seen, toy_processor, tmp_path, monkeypatch
-):
-    state = tmp_path / "state-9"
-    for part in (build_clip(), toy_processor):
-        part.save_pretrained(state)
-    budget = {"epochs": 1, "rates": [1e-3], "seeds_of": {METHOD: [5]}}
-    (tmp_path / PROTOCOL).write_text(json.dumps({"budgets": {"toy": budget}}))
-    places = ["--results", str(tmp_path / "next" / "methods"), "--runs", str(tmp_path / "runs")]
-    words = ["study", str(folder), *places, "--methods", METHOD, "--backbone"]
-    assert main([*words, str(state)]) == 0
-    (row,) = read_rows(tmp_path / "next" / "methods")
-    (record,) = row.records.values()
-    assert list(row.records) == ["5"] and (row.lr, record["config"]["epochs"]) == (1e-3, 1)
-    bundled, processor = load_backbone(state)
-    assert record["backbone"] == {"name": None, "revision": identity(bundled)["revision"]}
-    bundled.config.name_or_path = "mini"
-    (tmp_path / "methods").mkdir()
-    row.path(tmp_path / "next" / "methods").rename(row.path(tmp_path / "methods"))
-    monkeypatch.setattr(studies, "load_backbone", lambda name, device: (bundled, processor))
-    seen.clear()
-    words[3] = str(tmp_path / "methods")
-    assert main([*words, "mini"]) == 0
-    assert read_rows(tmp_path / "methods") == [row] and not seen
-
-
-def test_another_world_takes_the_rates_of_the_first(folder, tmp_path, monkeypatch, capsys):
-    protocol = {"budgets": {"toy": {"seeds_of": {METHOD: [42, 43, 44, 45]}}}}
-    (tmp_path / PROTOCOL).write_text(json.dumps(protocol))
-    MethodRow("toy", METHOD, {}, lr=3e-2).save(tmp_path / "rows")
-    MethodRow("toy", OURS, {}).save(tmp_path / "rows")  # has chosen none yet
-    MethodRow("other", "CoOp", {}, lr=1.0).save(tmp_path / "rows")
-    ran = []
-    monkeypatch.setattr(Study, "run_all", lambda study, names: ran.append((study, names)))
-    words = ["study", str(folder), "--results", str(tmp_path / "again" / "methods")]
-    assert main([*words, "--rates-of", str(tmp_path / "rows")]) == 0
-    ((study, names),) = ran
-    assert names == ["zero-shot", METHOD] and study.given == {METHOD: 3e-2} and not study.keep
-    assert main([*words, "--rates-of", str(tmp_path / "rows"), "--methods", "VPT"]) == 1
-    assert "error: no 'VPT' here: expected some of zero-shot, proj" in capsys.readouterr().err
-    budget = study.budget_of(METHOD)
-    assert (budget.rates, budget.scan, budget.seeds) == ([3e-2], False, [42, 43, 44])
-    assert study.budget_of(OURS).scan
-
-
-def test_methods_may_report_other_seeds():
-    budget = Budget(seeds_of={OURS: [42, 43, 44, 45, 46]})
-    assert budget.of(OURS).seeds == [42, 43, 44, 45, 46] and budget.of("CoOp").seeds == [42, 43, 44]
-    assert budget.of(OURS).seeds_of == {}
-    assert (budget.rates[0], budget.rates[-1], len(budget.rates)) == (3e-5, 1, 10)
-
-
-def test_git_commits_each_record_if_wanted(study):
-    study.results.mkdir()
-    for words in ("init -q", "config user.name a", "config user.email a@b"):
-        subprocess.run(["git", *words.split()], check=True, cwd=study.results)
-    study.commits = True
-    study.run("zero-shot")
-    log = subprocess.check_output(["git", "log", "--format=%s"], cwd=study.results, text=True)
-    assert log == "results: toy-zero-shot\n"
-    (study.results / ".git" / "index.lock").touch()  # git is busy
-    study.run("projection")
-
-
 def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen, tmp_path):
     study.folder = Path(shutil.copytree(study.folder, tmp_path / "data" / "toy"))
     write_images(tmp_path / "data" / "toy-new", {"test": 6})
-    twins = write_images(tmp_path / "data" / "toy-twins", {"test": 8}, captions=1)
+    contrasts = write_images(tmp_path / "data" / "toy-twins", {"test": 8}, captions=1)
     ids = [f"{kind}-{n}-{one}" for kind in "xy" for n in "12" for one in "ab"]
     records = "".join(json.dumps({"id": id}) + "\n" for id in ids)
-    (twins / "media" / "records.jsonl").write_text(records)
+    (contrasts / "media" / "records.jsonl").write_text(records)
     row = study.run("zero-shot")
     assert list(row.records) == ["0"] and not seen
     assert len(row.ranks["0"]["visual_to_text"]) == len(data.load(study.folder, "test"))
@@ -289,18 +218,6 @@ def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen,
         "x": scores,
         "y": scores,
     }
-
-
-def test_the_protocol_says_what_each_method_gets(tmp_path):
-    file = tmp_path / PROTOCOL
-    assert studies.budget_of("toy", file) == Budget()
-    file.write_text(json.dumps({"budgets": {"toy": {"epochs": 3}}}))
-    assert (
-        studies.budget_of("toy", file).epochs == 3 and studies.budget_of("other", file) == Budget()
-    )
-    file.write_text("{")
-    with pytest.raises(ValueError, match=PROTOCOL):
-        studies.budget_of("toy", file)
 
 
 def test_a_method_of_your_own(study):

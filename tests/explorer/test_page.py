@@ -89,16 +89,6 @@ def test_make_explore_takes_a_folder_with_a_blank_in_its_name():
     assert shlex.split(run.stdout.splitlines()[-1])[-2:] == ["--media", "my pictures"]
 
 
-def test_what_was_embedded_is_served(media, backbone, monkeypatch):
-    served = []
-    monkeypatch.setattr(command, "serve", lambda *given: served.append(given))
-    given = ["--media", "pictures", "--backbone", backbone, "--port", "0", "--no-browser"]
-    assert command.main(given) == 0
-    ((galleries, port, browser),) = served
-    assert list(galleries) == ["pictures"] and len(galleries["pictures"].index()) == 4
-    assert port > 0 and browser is False
-
-
 def test_a_browser_opens_a_private_file_that_goes_with_the_server(tmp_path, monkeypatch):
     opened = []
 

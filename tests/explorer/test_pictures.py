@@ -151,11 +151,3 @@ def test_a_new_content_has_a_new_preview_and_what_is_gone_is_an_error(tmp_path):
     assert len(pictures.still(path, image(path, digest="3")).getcolors()) == 1
     with pytest.raises(MediaError, match="p.png"):
         thumbnail_of(path, digest="3")
-
-
-def test_a_file_that_may_not_be_opened_is_grey_in_a_figure(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(pictures, "stream_frames", refuse)
-    assert len(pictures.still(tmp_path, clip(tmp_path)).getcolors()) == 1

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import threading
 import time
 from pathlib import Path
 
@@ -238,20 +237,6 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
     )
 
 
-def test_the_last_few_searches_go_on_for_views_that_show_them(front):
-    index = front.session.galleries["pictures"].index()
-    for text in ("a red cat", "a cat", "a boat", "a dog", "a red boat"):
-        front.search(text)
-    assert list(front.session._found) == [2, 3, 4, 5], "no more than a few are kept"
-    front.sent.clear()
-    front.send("more", id=1, start=3)
-    front.send("more", id=2, start=3)
-    more, _ = front.wait("hits", number=2)
-    expected = [hit.file.file_name for hit in answers.ask(index, "a cat", 6).hits[3:]]
-    assert files(more)["zero-shot"] == expected
-    assert {content["id"] for content, _ in front.sent if content["is"] == "hits"} == {2}
-
-
 def test_a_result_names_the_copies_that_it_stands_for(of_folder, tmp_path):
     original = halves(12, (400, 300))
     for number in (1, 2):
@@ -439,18 +424,6 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     assert len(files(front.search("a cat", adapters=[None]))["zero-shot"]) == 60
 
 
-def test_only_the_last_explanation_that_was_asked_for_is_made(front, galleries):
-    front.search("a red cat", adapters=[None])
-    before = threading.Event()
-    worker().thread.submit(before.wait)
-    for item in range(4):  # an arrow key is held
-        front.send("why", column="zero-shot", item=item)
-    before.set()
-    front.wait("why", number=front.id)
-    worker().thread.submit(int).result(PATIENCE)
-    assert [content["item"] for content, _ in front.sent if content["is"] == "why"] == [3]
-
-
 def test_the_front_end_sets_texts_as_text_and_names_no_host():
     assert not re.search(
         r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8")
@@ -594,21 +567,6 @@ def test_a_closed_session_forgets_all_and_sends_nothing(front):
     assert not front.sent and not front.session._found and not front.session._arrivals.kept
 
 
-def test_a_sentence_asks_with_a_picture_and_without_some_words(front, monkeypatch):
-    """What the index does with them is its own; here it is what it is given."""
-    given, ask = [], answers.ask
-
-    def asked(index, query, k, like, without, *chosen, **more):
-        given.append((query, like and like.media, without))
-        return ask(index, query, k, like, without, *chosen, **more)
-
-    monkeypatch.setattr(answers, "ask", asked)
-    name = hits_of(front.search("a red cat", adapters=[None]))[0]["file"]
-    front.search("a red -cat well-known -dog", adapters=[None], like=name)
-    wanted = [("a red cat", None, []), ("a red well-known", name, ["cat", "dog"])]
-    assert given == wanted
-
-
 def test_a_tab_and_what_is_like_a_result_read_no_more_records_than_are_shown(
     of_folder, tmp_path, monkeypatch
 ):
@@ -623,3 +581,16 @@ def test_a_tab_and_what_is_like_a_result_read_no_more_records_than_are_shown(
     records.clear()
     assert hits_of(front.search(like="077.png"))[0]["score"] == pytest.approx(1, abs=1e-5)
     assert 0 < len(records) <= 20, "three results with their copies"
+
+
+def test_results_and_their_copies_are_read_at_once(model, tmp_path, monkeypatch):
+    """A table answers a request for one row in milliseconds, and there are hundreds of results."""
+    for number in range(30):
+        write_picture(tmp_path / "media" / f"{number}.png", number // 3)
+    gallery = Gallery(model, tmp_path / "media")
+    front = FrontEnd(Session({"mine": gallery}, k=20), "mine", adapters=(None,))
+    front.search("a cat")  # embeds
+    reads, taken = [], Table._taken
+    monkeypatch.setattr(Table, "_taken", lambda *given: (reads.append(1), taken(*given))[1])
+    hits = front.search("a dog")["columns"][0]["hits"]
+    assert len(hits) >= 10 and len(reads) <= 2

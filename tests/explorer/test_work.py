@@ -1,6 +1,5 @@
 """The one thread of the explorers: it counts batches, stops at one, and waits while a cell runs."""
 
-import sys
 import threading
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -85,26 +84,6 @@ def test_a_cell_goes_first_and_the_task_begins_again(worker, model):
     assert not model.clip.text_model._forward_pre_hooks, "a cell finds the model as it left it"
     worker.end()
     assert done.wait(20) and seen == ["begun", "begun", "done"]
-
-
-def test_batches_are_counted_reported_and_stopped(worker, model, monkeypatch, capsys):
-    monkeypatch.setattr(work, "FIRST", 0)
-    monkeypatch.setattr(work, "EVERY", 0)
-    worker.end()
-    reports, steps = [], []
-
-    def job(task):
-        print("progress", file=sys.stderr)
-        for step in range(5):
-            steps.append(step)
-            model.encode_text(["a cat", "a dog"])
-            task.cancelled = step == 2
-
-    task = work.Task("test", model, job, lambda done, total: reports.append(done))
-    worker.thread.submit(task.run)
-    worker.thread.shutdown(wait=True)
-    assert reports == [2, 4, 6] and steps == [0, 1, 2, 3], "it ends when the fourth batch begins"
-    assert capsys.readouterr() == ("", "")
 
 
 def test_a_cancelled_task_that_waits_never_begins(worker, model):

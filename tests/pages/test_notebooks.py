@@ -4,7 +4,6 @@ import ast
 import copy
 import importlib.util
 import io
-import json
 import re
 import shlex
 import shutil
@@ -14,7 +13,6 @@ import tempfile
 from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -22,7 +20,6 @@ import nbformat
 import papermill
 import papermill.cli
 import pytest
-import torch
 from click.testing import CliRunner, Result
 from helpers import checked
 from hypothesis import given
@@ -31,17 +28,8 @@ from PIL import Image
 
 import cma
 import explorer.index
-from cma.files import write_whole
-from cma.training import TrainConfig
 from data_prep.__main__ import main as data_prep
-from data_prep.mini.things import Name, Thing
-from experiments import rows
-from experiments.pretraining import PretrainConfig
-from experiments.pretraining.crowds import Crowds
 from tests import ROOT
-from tests.conftest import build_clip
-from tests.experiments.pretraining.conftest import corpus
-from tests.experiments.test_gains import ROWS
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
 
@@ -52,7 +40,6 @@ run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 README = (ROOT / "README.md").read_text("utf-8")
 KERNEL = {"name": "python3", "language": "python", "display_name": "Python 3"}
-OURS, TWIN = "cross-modal adapter", "adapter without sharing"
 
 
 def code_of(stem: str) -> list:
@@ -542,131 +529,6 @@ def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
     assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
 
 
-def runs_of(name: str, data_root: Path, parameters: dict) -> tuple[set[str], str]:
-    """The names of the runs that a training notebook makes, and its `if_exists`."""
-    defined = execute(name, "train_config(", **{"data_root": str(data_root), **parameters})
-    nodes = ast.walk(ast.parse("\n".join(cell.source for cell in code_of(name))))
-    words = [word for node in nodes if isinstance(node, ast.Call) for word in node.keywords]
-    names = {eval(ast.unparse(word.value), defined) for word in words if word.arg == "name"}
-    return names, defined["config"].if_exists
-
-
-@pytest.mark.parametrize(
-    "name, data", [("03_train_flickr30k", "mini-flickr30k"), ("04_train_msrvtt", "mini-msrvtt")]
-)
-def test_other_parameters_make_other_runs_and_leave_the_adapters_that_05_and_07_load(
-    name, data, data_root
-):
-    usual, if_exists = runs_of(name, data_root, {})
-    assert {f"{data}-cross-modal", f"{data}-zero-shot"} <= usual and if_exists == "resume"
-    seen = set(usual)
-    other = {"dataset": "mine", "backbone": "openai/clip-vit-base-patch32", "seed": 7, "items": 3}
-    for changed in [{key: value} for key, value in other.items()] + [{"overrides": {"epochs": 20}}]:
-        names, _ = runs_of(name, data_root, changed)
-        assert len(names) == len(usual) and not names & seen, changed
-        seen |= names
-    assert runs_of(name, data_root, {"overrides": {"if_exists": "replace"}}) == (usual, "replace")
-
-
-@pytest.mark.parametrize("stem", ["03_train_flickr30k", "04_train_msrvtt"])
-@pytest.mark.parametrize(
-    "recorded, dataset, trained",
-    [
-        ([OURS, TWIN], "mini-flickr30k", []),
-        ([OURS], "mini-flickr30k", [TWIN]),
-        ([OURS, TWIN], "flickr30k", [TWIN]),
-        ([], "mini-flickr30k", [TWIN]),
-    ],
-)
-def test_the_twin_is_trained_where_no_row_of_it_is_recorded(
-    stem, recorded, dataset, trained, tmp_path, monkeypatch
-):
-    ranks = {"42": {"text_to_visual": [1, 2], "visual_to_text": [1, 1]}}
-    for method, name in product(recorded, (dataset, "a", "z")):
-        row = rows.MethodRow(name, method, {"epochs": 8}, ranks=ranks, text_to_item=[0, 1])
-        row.save(tmp_path / "results" / "methods")
-    monkeypatch.setattr(cma, "train", lambda *_: SimpleNamespace(metrics={}))
-    nothing = lambda *_, **__: None  # noqa: E731
-    own = {
-        "ROOT": tmp_path,
-        "folder": tmp_path,
-        "records": {},
-        "runs": {},
-        "results": {},
-        "OURS": OURS,
-        "TWIN": TWIN,
-        "model": None,
-        "train_set": SimpleNamespace(name="mini-flickr30k"),
-        "settings": SimpleNamespace(backbone="mini"),
-        "config": TrainConfig(),
-        "named": str,
-        "fresh": nothing,
-        "say": nothing,
-    }
-    defined = execute(stem, "kept = {", "-no-sharing", **own)
-    assert list(defined["results"]) == trained
-    assert set(defined["kept"]) == (set(recorded) if dataset == "mini-flickr30k" else set())
-    write_whole(tmp_path / "media" / "origin.json", '{"pixels": "ab"}')
-    assert execute(stem, "kept = {", **own)["kept"] == {}  # rows of another world
-
-
-@pytest.mark.parametrize("recorded", [ROWS, ROWS[:2], []], ids=["whole", "in part", "none"])
-def test_06_answers_in_five_computed_sentences_or_says_that_there_is_no_record(
-    recorded, tmp_path, capsys
-):
-    for row in recorded:
-        row.save(tmp_path / "methods")
-    said, of = [], SimpleNamespace(name="mini-flickr30k")
-    own = {
-        "results": str(tmp_path),
-        "train_set": of,
-        "kind": "image",
-        "display": said.append,
-    }
-    execute("06_compare_methods", "OURS, FULL, ZERO, TWIN", "def verdict(", "word = (", **own)
-    if recorded != ROWS:
-        command = "`python -m experiments study data/mini-flickr30k`"
-        assert not said and capsys.readouterr().out.endswith(
-            f"No record yet: {command} makes it.\n"
-        )
-        return
-    lines = said[0].data.splitlines()
-    assert len(lines) == 5 and " of the gain, " in lines[1]
-    for shares in ((96, 91), (114, 89)):
-        told = r"flickr30k {} %, \S+ points; coco {} %, \S+ points".format(*shares)
-        assert re.search(told, lines[1])  # never a share without the points
-    assert "**does not hold here**" in lines[2] and "Near: in no direction." in lines[2]
-    assert "**above** CoOp (both ways), and clearly **below** none" in lines[3]
-    assert "trains 100 parameters, **2.0 %**" in lines[4]
-
-
-def test_06_tells_how_a_method_of_your_own_gets_a_row_of_all_test_items(toy_processor, tmp_path):
-    counts = {"train": 8, "val": 3, "test": 6}
-    folder = write_images(tmp_path / "toy", counts, recipe="mini-flickr30k")
-    budget = {"epochs": 1, "rates": [1e-3], "rate_seeds": [1], "seeds": [2], "scan": False}
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "protocol.json").write_text(json.dumps({"budgets": {"toy": budget}}))
-    own = {"ROOT": tmp_path, "folder": folder, "train_set": cma.data.load(folder, "train")}
-    own |= {"clip": build_clip(), "processor": toy_processor, "kind": "image"}
-    defined = execute("06_compare_methods", "def own_method(", "class Shift(", **own)
-    last = NOTEBOOKS["06_compare_methods"].cells[-1].source
-    exec(re.search(r"```python\n(from experiments .*?)```", last, re.DOTALL)[1], defined)
-    (row,) = rows.read_rows(tmp_path / "results" / "methods")
-    test = cma.data.load(folder, "test")
-    assert row.method == "shift" and row.text_to_item == test.text_to_item.tolist()
-
-
-def test_another_pre_training_has_a_folder_of_its_own():
-    def folder(**parameters) -> Path:
-        validation = SimpleNamespace(recipe="mini-flickr30k")
-        return execute(
-            "02b_pretrain_mini_clip", "\nfolder = ", validation=validation, **parameters
-        )["folder"]
-
-    assert folder() == ROOT / "runs" / "mini_clip"
-    assert len({folder(), folder(steps=50), folder(seed=7), folder(drawings=64)}) == 4
-
-
 def test_cleaning_drops_what_a_reader_does_not_need():
     v4 = nbformat.v4
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
@@ -691,41 +553,6 @@ def test_cleaning_drops_what_a_reader_does_not_need():
     assert [output.get("text") for output in cleaned.cells[1].outputs] == ["one\ntwo\n", None]
     assert cleaned.cells[1].outputs[1].execution_count == 2
     assert set(cleaned.metadata) == {"kernelspec", "language_info"}
-
-
-@pytest.mark.parametrize("seed", [0, 199, 2**31])
-def test_02b_takes_any_seed(seed):
-    pixels, drawings = corpus()
-    things = {
-        one.concept: Thing(one.concept, (Name("a", one.concept, "many"),), "object")
-        for one in drawings
-    }
-    shown = {"pixels": pixels, "rows": drawings, "crowds": Crowds(pixels, drawings, things)}
-    config = PretrainConfig(mix=(("emoji", 0.5), ("mono", 0.5)))
-    cells = "augment(", "image_grid("
-    defined = execute("02b_pretrain_mini_clip", *cells, seed=seed, config=config, **shown)
-    assert len(defined["pictures"]) == len(defined["captions"]) == 20
-
-
-def test_01_looks_at_benchmarks_of_which_nobody_recorded_what_they_show(tmp_path, capsys):
-    counts = {"train": 6, "val": 2, "test": 4}
-    write_images(tmp_path / "data" / "flickr30k", counts)
-    write_videos(tmp_path / "data" / "msrvtt", counts)
-    cells = (
-        "def records_of",
-        "whole = {}",
-        "    known = [",
-        "further = {}",
-        "words = {}",
-        "def of_splits",
-    )
-    cells += ("shared = {}", ".boxplot(")
-    names = {"image_dataset": "flickr30k", "video_dataset": "msrvtt"}
-    defined = execute("01_data_prep", *cells, ROOT=tmp_path, **names)
-    assert defined["describers"] == ["caption 1", "caption 2"]
-    printed = capsys.readouterr().out
-    assert "nobody has recorded" in printed and "no further test sets" in printed
-    assert "of the test are in training" in printed
 
 
 def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
@@ -769,45 +596,6 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
 
 
-def run_of_07(folder: Path, dataset, tmp_path: Path, **parameters) -> TrainConfig:
-    """The settings with which 07 trains on the captions of `folder`; nothing is trained."""
-    trained, nothing = [], lambda *_: None
-    stand_ins = {"splits": {"train": dataset}}
-    stand_ins["model"] = SimpleNamespace(add_adapter=nothing, set_adapter=nothing, adapters={})
-    record = SimpleNamespace(seconds=0, trained_percent=0, folder="")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cma, "train", lambda _, __, config: trained.append(config) or record)
-        patch.setattr(cma.training, "training_curve", nothing)
-        own = {
-            "media": str(folder),
-            "table": "captions",
-            "chosen": "mini",
-            "runs": tmp_path / "runs",
-        }
-        own |= stand_ins | {"folder": folder} | parameters
-        cells = ("own = runs", "def for_few(", "= checked(for_few", "train_config(")
-        execute("07_your_own_media", *cells, **own)
-    return trained[0]
-
-
-def test_07_replaces_no_trained_adapter_unasked(tmp_path, capsys):
-    dataset = cma.data.load(write_images(tmp_path / "toy", {"train": 12}), "train")
-    places, folders = [], [tmp_path / "one" / "pictures", tmp_path / "two" / "pictures"]
-    for folder in folders:
-        write_images(folder, {"test": 1})
-        for parameters in ({}, {"overrides": {"epochs": 9}}, {"seed": 7}, {"chosen": "other/clip"}):
-            config = run_of_07(folder, dataset, tmp_path, **parameters)
-            assert config.if_exists == "resume"
-            places.append(Path(config.runs_dir) / config.name)
-    assert len(set(places)) == len(places) == 8
-    assert "is a new run" in capsys.readouterr().out
-    places[0].mkdir(parents=True)
-    (places[0] / "checkpoint.pt").touch()
-    for overrides, said in (({}, "goes on with"), ({"if_exists": "replace"}, "replaces")):
-        config = run_of_07(folders[0], dataset, tmp_path, overrides=overrides)
-        assert config.name == places[0].name and f"{said} an earlier run" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     "stem, after",
     [
@@ -821,50 +609,3 @@ def test_next_is_the_notebook_that_follows(stem, after):
     (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))
     for cell in (cells[0], cells[-1]):
         assert re.search(r"Next: \[[^]]*\]\((\w+)", cell.source)[1].startswith(after)
-
-
-def test_05_asks_by_its_rule_and_names_what_records_say(tmp_path, monkeypatch):
-    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
-    folder = write_images(tmp_path / "data" / "mini-flickr30k", {"test": 2}, captions=3)
-    write_images(tmp_path / "data" / "mini-msrvtt", {"test": 1}, captions=1)
-    shown, names = [], {"ROOT": tmp_path, "indexes": {"mini-flickr30k": {"a": None}}}
-    figures = SimpleNamespace(why=lambda _, *asked: shown.append(asked), why_figure=lambda _: None)
-    ranks = {"mini-flickr30k": torch.tensor([8, 1, 2, 4, 16, 3]), "mini-msrvtt": torch.tensor([4])}
-    rank_of = lambda name, adapter: ranks[name] if adapter else torch.full_like(ranks[name], 4)  # noqa: E731
-    names |= {"labels": {"mini-flickr30k": "a", "mini-msrvtt": "b"}, "ranks_of": rank_of}
-    names |= {"explorer": figures}
-    cells = ("tests = {", "queries = {", "def named_things(")
-    defined = execute("05_retrieval_explorer", *cells, **names)
-    captions = defined["tests"]["mini-flickr30k"].captions
-    assert defined["three"]["mini-flickr30k"] == [
-        (captions[at], 4, ranks["mini-flickr30k"][at]) for at in (2, 5, 0)
-    ]
-    assert defined["queries"] == {"mini-flickr30k": captions[5], "mini-msrvtt": "a red cat"}
-    assert defined["named"] == shown == []
-    groups = [{"code": code} for code in ("f", "b", "c")]
-    listed = [{"text": "bikes, fox, grass", "things": [["b", None], ["f", None]]}]
-    records = [
-        {
-            "id": f"test00{n}",
-            "scene": {"axis": "down", "groups": groups[: 2 + n]},
-            "captions": listed,
-        }
-        for n in (0, 1)
-    ]
-    (folder / "media" / "records.jsonl").write_text("\n".join(map(json.dumps, records)), "utf-8")
-    defined = execute("05_retrieval_explorer", *cells, **names)
-    assert defined["named"] == [(0, "fox", "down", 0), (0, "bikes", "down", 1)]
-    assert shown == [("fox", 0), ("bikes", 0)]
-
-
-@pytest.mark.parametrize("query, asked", [("", "A red fox 2"), ("a cow", "a cow")])
-def test_07_asks_for_the_name_of_the_first_picture_where_no_query_is_given(query, asked):
-    names = {"clips/a.mp4": "video", "b/A red_fox (2).jpg": "image", "c.jpg": "image"}
-    files = [SimpleNamespace(kind=kind, file_name=name) for name, kind in names.items()]
-    index = SimpleNamespace(files=files)
-    gallery = SimpleNamespace(Gallery=lambda *_, **__: SimpleNamespace(index=lambda: index))
-    own = {"model": SimpleNamespace(set_adapter=lambda _: None), "explorer": gallery, "own": Path()}
-    assert (
-        execute("07_your_own_media", "by_rule = ", query=query, folder=None, **own)["sentence"]
-        == asked
-    )

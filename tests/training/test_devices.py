@@ -17,15 +17,14 @@ import torch
 from filelock import FileLock
 
 import cma
-from cma import AdapterConfig, RetrievalModel, TrainConfig
+from cma import TrainConfig
 from cma.data import load
 from cma.media import MediaError
 from cma.training import devices, evaluate, loop, plan, prepare, step
 from cma.training.resume import CHECKPOINT
-from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
-from tests.training.test_step import a_batch, build
+from tests.training.toy_runs import a_batch, build, config_of, model_of
 from tests.training.worlds import world
 
 pytestmark = pytest.mark.processes
@@ -43,28 +42,6 @@ GRADIENTS = [  # pairs, settings, dtype of the model
     (7, {"loss": "sigmoid", "micro_batch": 2}),
 ]
 ROUGH = [{"precision": "fp16"}, {"precision": "fp16", "micro_batch": 2}, {"precision": "bf16"}]
-
-
-def model_of(seed: int = 0, dropout: float = 0.0) -> RetrievalModel:
-    torch.manual_seed(seed)
-    model = RetrievalModel(build_clip(), build_processor())
-    model.add_adapter(
-        "a", AdapterConfig(bottleneck_dim=4, shared_dim=8, dropout=dropout, init_std=0.1)
-    )
-    return model
-
-
-def config_of(folder: Path, **settings) -> TrainConfig:
-    usual = {
-        "name": "r",
-        "epochs": 2,
-        "batch_size": 7,
-        "lr": 1e-2,
-        "max_frames": 1,
-        "select_on": "last",
-    }
-    usual |= {"runs_dir": folder, "cache": True, "epoch_unit": "items", "eval_items": 10}
-    return TrainConfig(**usual | settings)
 
 
 def gradients(folder: Path) -> list:

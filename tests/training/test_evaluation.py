@@ -1,13 +1,12 @@
 """Evaluation is embedding, comparing and ranking, nothing more."""
 
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from cma import ReadConfig, TrainConfig
+from cma import TrainConfig
 from cma.data import load
 from cma.training import (
     encode,
@@ -16,8 +15,6 @@ from cma.training import (
     evaluation,
 )
 from experiments.report import read_records
-from explorer.index import IndexConfig
-from tests.toy_data import write_images
 
 CONFIG = TrainConfig(max_frames=1)
 
@@ -30,21 +27,6 @@ def dataset(folder):
 @pytest.fixture
 def model(make_model):
     return make_model(dropout=0.5)
-
-
-def test_encoding_holds_no_files_open(model, tmp_path):
-    """A test split has thousands of pictures, a process of macOS 256 descriptors."""
-    resource = pytest.importorskip("resource")
-    pictures = load(write_images(tmp_path / "data", {"test": 40}), "test")
-    # whatever loads at first use is loaded now
-    expected = encode(model, pictures.subset(1), CONFIG)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 8, hard))
-    try:
-        found = encode(model, pictures, CONFIG)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(found.frames) == 40 and expected.frames.shape[1:] == found.frames.shape[1:]
 
 
 def test_it_counts_texts_and_items_and_brackets_every_recall(model, dataset):
@@ -137,11 +119,3 @@ def test_bf16_is_near_float32_and_returns_float32(model, dataset):
     )
     assert rough.text.dtype == torch.float32
     assert 0 < (exact.text - rough.text).abs().max() < 0.1 * exact.text.abs().max()
-
-
-def test_what_is_read_and_compared_is_all_that_an_evaluation_needs(model, dataset):
-    expected = evaluate(model, dataset, CONFIG, samples=0)
-    for kind in (ReadConfig, IndexConfig):
-        assert evaluate(model, dataset, kind(max_frames=1), samples=0) == expected
-    with pytest.raises(TypeError, match="expected a cma.ReadConfig or TrainConfig, not {'max_fr"):
-        evaluate(model, dataset, {"max_frames": 1})

@@ -20,7 +20,7 @@ from cma.data import load
 from cma.training import loop
 from tests import ROOT
 from tests.toy_data import write_images
-from tests.training.test_devices import config_of, model_of
+from tests.training.toy_runs import config_of, model_of
 from tests.training.worlds import begin, end
 
 TIMES = ("seconds", "finished", "peak_memory_gib")

@@ -2,12 +2,10 @@
 line.
 """
 
-import gc
 import json
 import re
 import subprocess
 import sys
-import weakref
 from unittest.mock import Mock
 
 import psutil
@@ -93,35 +91,6 @@ def test_what_is_wrong_is_one_line(tmp_path, description, change, said, monkeypa
     assert error.startswith("error: process 0: ") and said in error and error.count("\n") == 1
 
 
-def test_the_seed_decides_the_initial_weights_too(description):
-    def weights(seed: int) -> torch.Tensor:
-        described = RunDescription(**description | {"config": {"seed": seed}})
-        return described.build(torch.device("cpu"))[0].adapters["adapter"].shared_weight
-
-    assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
-
-
-def test_what_a_step_without_memory_held_is_free_before_the_next(monkeypatch):
-    held = []
-
-    def step() -> None:
-        activations = torch.zeros(8)
-        held.append(weakref.ref(activations))
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    gc.disable()
-    try:
-        try:
-            with devices.Team().agree_on_memory():
-                step()
-        except MemoryError:
-            assert held[0]() is None  # `restore` needs room already while the error is on its way
-        else:
-            pytest.fail("no MemoryError")
-    finally:
-        gc.enable()
-
-
 def test_a_process_takes_its_own_gpu_and_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -205,7 +174,7 @@ NOTEBOOK = """
 import sys, pathlib
 sys.modules["matplotlib"] = None  # no curve
 import accelerate, torch, cma
-from tests.training.test_devices import config_of, model_of
+from tests.training.toy_runs import config_of, model_of
 torch.set_num_threads(1)  # more threads do not survive a fork
 folder = pathlib.Path(sys.argv[1])
 dataset = cma.load_dataset(folder / "data", "train")

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import ModelCard
 
 import cma
-from cma import RetrievalModel, TrainConfig, files
+from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
 from cma.methods import attach
@@ -211,26 +211,6 @@ def test_training_on_nothing_is_refused(train_set, config, make_model, captions,
         with pytest.raises(ValueError, match="^toy: .*no pair has negatives"):
             start(make_model(), dataset, config.merge({"select_on": "last"}))
     assert not (config.runs_dir / "r").exists()
-
-
-def test_the_folder_is_read_once_and_each_caption_tokenised_once(
-    train_set, config, make_model, monkeypatch, capsys
-):
-    read, tokenised = [], []
-    parse, tokenize = files._text, RetrievalModel.tokenize
-    monkeypatch.setattr(files, "_text", lambda path, hint: read.append(path) or parse(path, hint))
-    monkeypatch.setattr(
-        RetrievalModel,
-        "tokenize",
-        lambda model, texts, most: tokenised.extend(texts) or tokenize(model, texts, most),
-    )
-    record = cma.train(make_model(), train_set, config.merge({"micro_batch": "auto"}))
-    assert record.config["micro_batch"] == "auto" and not (record.folder / "curve.png").exists()
-    said = capsys.readouterr().out
-    assert "plan on cpu: 18 steps of 8 pairs" in said
-    assert "matplotlib: not installed; run `pip install 'cross-modal-adapter[notebooks]'`" in said
-    assert [path.name for path in read].count("metadata.jsonl") <= 1
-    assert len(tokenised) == 48 + 16 + 20  # train, val and test, though val is asked three times
 
 
 def test_queries_in_another_thread_change_nothing(train_set, config, make_model, monkeypatch):

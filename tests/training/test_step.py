@@ -2,38 +2,17 @@
 batch.
 """
 
-from unittest.mock import Mock
-
 import pytest
 import torch
 from torch import nn
 
-from cma import AdapterConfig, RetrievalModel, TrainConfig
-from cma.training import Batch, prepare, step, train_step
+from cma import AdapterConfig, TrainConfig
+from cma.training import prepare, train_step
 from cma.training.step import batch_gradient, batch_loss, recomputed
-from tests.conftest import EOS, SOS, build_clip
 from tests.methods.conftest import largest
+from tests.training.toy_runs import PAIRS, a_batch, build
 
-PAIRS = 7
 WITH_CHECKPOINTS = TrainConfig(checkpoint_activations=True)
-
-
-def build(dropout: float = 0.0, dtype: torch.dtype = torch.float64) -> RetrievalModel:
-    torch.manual_seed(0)
-    model = RetrievalModel(build_clip().to(dtype))
-    config = AdapterConfig(bottleneck_dim=4, shared_dim=8, init_std=0.3, dropout=dropout)
-    model.add_adapter("a", config)
-    model.adapters["a"].to(dtype)
-    return model.train()
-
-
-def a_batch(dtype: torch.dtype = torch.float64, pairs: int = PAIRS) -> Batch:
-    chance = torch.Generator().manual_seed(1)
-    ids = torch.randint(1, 400, (pairs, 6), generator=chance)
-    ids[:, 0], ids[:, -1] = SOS, EOS
-    frames = torch.randn(pairs, 3, 3, 32, 32, generator=chance, dtype=dtype)
-    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])[torch.arange(pairs) % 2]
-    return Batch(ids, frames, mask, torch.arange(pairs) // 2)
 
 
 def gradients(model, batch, config) -> tuple[float, list[torch.Tensor]]:
@@ -121,26 +100,6 @@ def test_checkpointed_activations_are_not_kept():
         assert kept() < plain / 3
 
 
-# 2 in old files of CLIP, which then takes the highest token
-@pytest.mark.parametrize("end", [EOS, 2])
-def test_the_text_tower_sees_no_token_after_the_longest_caption_of_a_micro_batch(end):
-    model, batch = build(), a_batch()
-    model.clip.config.text_config.eos_token_id = model.clip.text_model.eos_token_id = end
-    short = batch.input_ids.clone()
-    # padded as CLIP's tokenizer does: 3, 3, 4, 4, 6, 6, 6 tokens
-    short[:4, 3:], short[:2, 2:] = EOS, EOS
-    padded = torch.nn.functional.pad(short, (0, 9), value=0)  # and as others do
-    seen = []
-    model.clip.text_model.encoder.register_forward_pre_hook(
-        lambda module, inputs, given: seen.append(given["inputs_embeds"].shape[1]), with_kwargs=True
-    )
-    _, ours = gradients(model, batch._replace(input_ids=padded), TrainConfig(micro_batch=2))
-    assert seen == [3, 4, 6, 6] * 2
-    embedded = model.family.encode_text(model.clip, padded)  # with all the padding
-    torch.testing.assert_close(model.encode_text(padded), embedded)
-    assert max(gradient.abs().max().item() for gradient in ours) > 0.01
-
-
 @pytest.mark.parametrize("size", [None, 3])
 def test_pairs_of_one_caption_are_no_negatives_as_pairs_of_one_item(size):
     model, batch, config = build(), a_batch(), TrainConfig(micro_batch=size)
@@ -161,19 +120,6 @@ def test_half_precision_gradients_are_summed_in_float32_and_rounded_once(size):
     assert {gradient.dtype for gradient in ours} == {torch.float16}
     for one, other in zip(ours, whole, strict=True):
         assert (one.float() - other.float()).norm() <= 2e-2 * other.float().norm()
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_step_uses_the_settings_of_memory(whole, monkeypatch):
-    embedding, kept = Mock(wraps=step._embed), Mock(wraps=step.checkpoint)
-    monkeypatch.setattr(step, "_embed", embedding)
-    monkeypatch.setattr(step, "checkpoint", kept)
-    settings = {"micro_batch": 3, "checkpoint_activations": True} if whole else {}
-    config, model = TrainConfig(**settings), build(dtype=torch.float32)
-    train_step(model, prepare(model, config), a_batch(torch.float32), config.lr, config)
-    sizes = [len(batch.input_ids) for _, batch, _ in (call.args for call in embedding.mock_calls)]
-    assert sizes == ([3, 3, 1] * 2 if whole else [PAIRS])
-    assert {call.kwargs["preserve_rng_state"] for call in kept.mock_calls} == {whole}
 
 
 def test_an_optimiser_of_another_adapter_is_refused():

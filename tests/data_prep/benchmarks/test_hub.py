@@ -17,7 +17,7 @@ from tests.data_prep.fuzz_sources import (
 )
 from tests.data_prep.hub_datasets import DatasetRoutes
 from tests.data_prep.image_sources import write
-from tests.data_prep.test_containers import SHARD, tar
+from tests.data_prep.toy_shards import SHARD, tar
 from tests.hub_server import Repository, serving
 
 FORM_ON_HUB = {

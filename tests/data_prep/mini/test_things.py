@@ -5,7 +5,6 @@ from collections import Counter
 import pytest
 
 from data_prep.mini.things import (
-    LEXICON,
     NEW_SHARE,
     PAIR_SHARES,
     STYLES,
@@ -34,14 +33,6 @@ def test_names_are_said_with_article_size_and_number():
     ]
 
 
-def test_the_lexicon_is_large_and_no_two_things_share_a_name(lexicon):
-    assert 500 <= len(lexicon) <= 650
-    names = Counter(
-        form for thing in lexicon.values() for form in {f for n in thing.names for f in n[1:]}
-    )
-    assert max(names.values()) == 1
-
-
 def test_the_lots_share_out_things_pairs_and_drawings(lexicon):
     new = sum(thing.is_new for thing in lexicon.values())
     assert new / len(lexicon) == pytest.approx(NEW_SHARE, abs=0.04)
@@ -61,11 +52,3 @@ def test_no_drawing_of_a_known_thing_both_trains_and_tests(lexicon):
         assert thing.is_new or (
             len(test) == 1 and train.isdisjoint(test) and test == set(thing.styles("val"))
         )
-
-
-def test_each_line_of_the_lexicon_is_one_thing_with_a_whole_name(lexicon):
-    lines = LEXICON.read_text("utf-8").splitlines()[1:]
-    assert len(lexicon) == len(lines) and all(line.count("\t") == 5 for line in lines)
-    names = [name for thing in lexicon.values() for name in thing.names]
-    assert all(all(name) for name in names)
-    assert Name("a pair of", "spectacles", "pairs of spectacles") in names

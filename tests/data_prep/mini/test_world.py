@@ -17,7 +17,7 @@ from cma.media.video import frame_indices
 from cma.recipes import recipe
 from data_prep.__main__ import main
 from data_prep.mini import build, events, other_hand, pictures, world
-from data_prep.mini.describers import HABITS, ceiling
+from data_prep.mini.caption_styles import CAPTION_STYLES, ceiling
 from data_prep.mini.events import frames_of
 from data_prep.mini.things import STYLES, read_things
 from data_prep.readers import BadInput
@@ -114,25 +114,15 @@ def test_new_things_are_all_new(drawn, lexicon):
 )
 def test_a_perfect_reader_finds_nearly_all(drawn, name, split, least):
     part = of_split(drawn[name], split)
-    assert all(len(picture.captions) == len(HABITS) for picture in part)
+    assert all(len(picture.captions) == len(CAPTION_STYLES) for picture in part)
     assert (
         ceiling([picture.captions for picture in part], [picture.scene for picture in part]) > least
     )
 
 
-def test_an_eighth_of_the_training_scenes_have_a_twin(drawn):
-    scenes = Counter(
-        (one.scene.seed, frozenset(codes_of(one)))
-        for one in of_split(drawn["mini-flickr30k"], "train")
-    )
-    assert sum(count for count in scenes.values() if count == 2) / 7000 == pytest.approx(
-        1 / 8, abs=0.03
-    )
-
-
 def test_no_caption_of_a_twin_is_true_of_the_other(drawn):
-    twins = drawn["mini-flickr30k-twins"]
-    for one, other in zip(twins[::2], twins[1::2], strict=True):
+    contrasts = drawn["mini-flickr30k-twins"]
+    for one, other in zip(contrasts[::2], contrasts[1::2], strict=True):
         assert one.id[:-1] == other.id[:-1]
         assert one.captions[0].is_true_of(one.scene)
         assert not one.captions[0].is_true_of(other.scene)
@@ -155,12 +145,12 @@ def shown_frames(clip):
 
 
 def test_twins_of_clips_show_the_same_frames_in_another_order(drawn):
-    twins = drawn["mini-msrvtt-twins"]
-    for number in range(0, len(twins), 2):
-        one, other = map(shown_frames, twins[number : number + 2])
+    contrasts = drawn["mini-msrvtt-twins"]
+    for number in range(0, len(contrasts), 2):
+        one, other = map(shown_frames, contrasts[number : number + 2])
         assert Counter(one) == Counter(other)
         assert one != other
-        if twins[number].id.startswith("direction"):
+        if contrasts[number].id.startswith("direction"):
             assert one == other[::-1]
 
 
@@ -202,7 +192,7 @@ def test_the_readers_of_the_real_formats_prepare_it(built, capsys):
         for count in counts.values()
     )
     item = cma.data.load(built / "mini-flickr30k", "test").items[0]
-    assert len(item.captions) == len(HABITS)
+    assert len(item.captions) == len(CAPTION_STYLES)
     clips = [
         cma.data.load(built / name, "test").items
         for name in BENCHMARKS
@@ -220,26 +210,6 @@ def test_what_is_there_is_not_built_again(built, capsys, monkeypatch):
     assert capsys.readouterr().out.count("already in") == len(BENCHMARKS)
 
 
-def test_another_seed_is_another_world_of_pictures_with_the_same_rules(lexicon, drawn, monkeypatch):
-    for name in ("TRAIN", "VAL", "TEST", "NEW"):
-        monkeypatch.setattr(pictures, name, 100)
-    monkeypatch.setattr(pictures, "PAIRS", 10)
-    monkeypatch.setattr(other_hand, "OTHER", 100)
-    again = pictures.draw_pictures(lexicon, seed=7)
-    again |= other_hand.draw_other_hand(lexicon, of_split(again["mini-flickr30k"], "train"), seed=7)
-    for name, records in (drawn | other_hand.draw_other_hand(lexicon, [])).items():
-        scenes = {one.scene for one in again.get(name, [])}
-        assert scenes.isdisjoint(getattr(one, "scene", None) for one in records)
-    train = of_split(again["mini-flickr30k"], "train")
-    rest = [one for records in again.values() for one in records if one.split != "train"]
-    assert len(train) == 100 and len(rest) == 5 * 100 + 60
-    pairs = [
-        {frozenset((a, b)) for one in part for a in codes_of(one) for b in codes_of(one) if a < b}
-        for part in (train, of_split(drawn["mini-flickr30k"], "test"))
-    ]
-    assert pairs[0].isdisjoint(pairs[1]) and spoken(train).isdisjoint(spoken(rest))
-
-
 @pytest.mark.parametrize(
     ("line", "folder"),
     [("", "data"), ("--seed 7", "data/seed-7"), ("--seed 7 --out here", "here")],
@@ -249,31 +219,6 @@ def test_another_world_does_not_replace_the_usual_one(line, folder, monkeypatch)
     monkeypatch.setattr(build, "build_minis", lambda out, *_: asked.append(out))
     assert main(["mini", *line.split()]) == 0
     assert asked == [Path(folder)]
-
-
-def test_the_seed_of_a_world_is_named_unless_it_is_the_usual_one(built, tmp_path, monkeypatch):
-    assert build.origin("mini-flickr30k")["seed"] is None
-    assert build.origin("mini-flickr30k", 7)["seed"] == 7
-    built_at = json.loads((built / "sources" / "mini-flickr30k-new" / build.ORIGIN).read_text())
-    assert built_at.pop("seed") is None  # as in worlds that were built before seeds were named
-    other = tmp_path / "sources" / "mini-flickr30k-new"
-    other.mkdir(parents=True)
-    (other / build.ORIGIN).write_text(json.dumps(built_at | {"seed": 7}))
-    wanted = []
-    monkeypatch.setattr(build, "draw_pictures", lambda lexicon, seed: {"mini-flickr30k": []})
-    monkeypatch.setattr(build, "draw_other_hand", lambda lexicon, train, seed: {})
-    monkeypatch.setattr(build, "draw_clips", lambda lexicon: {})
-    monkeypatch.setattr(build, "prepare", lambda *_, **__: None)
-
-    def write(name, *_):
-        wanted.append(name)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(build, "_write_source", write)
-    for seed, first in ((7, "mini-flickr30k"), (42, "mini-flickr30k")):
-        with pytest.raises(KeyboardInterrupt):
-            build.build_minis(tmp_path, 1, seed)
-        assert wanted[-1] == first
 
 
 def test_a_half_built_benchmark_is_built_again(built, monkeypatch, capsys):

@@ -3,7 +3,7 @@ checkpoint.
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,77 +15,52 @@ from tests.experiments.pretraining.conftest import CONFIG, corpus
 from tests.toy_data import write_images
 
 
-@pytest.fixture(autouse=True)
-def drawn(monkeypatch):
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Run the command with some stages into a folder, and return the weights of the last one."""
     monkeypatch.setattr(icons, "build", lambda workers: corpus())
-
-
-def test_a_clip_is_made_and_loads_and_a_longer_run_goes_on(tmp_path, capsys):
-
-    def run(steps: int, **changes: object) -> list[str]:
-        config = json.dumps(asdict(CONFIG) | {"steps": steps} | changes)
-        places = {"out": "clip", "runs": "runs", "data": "data"}
-        words = [f"--{option}={tmp_path / name}" for option, name in places.items()]
-        assert main(["pretrain", *words, "--config", config]) == 0
-        return capsys.readouterr().out.splitlines()
-
-    lines = run(steps=1)
-    said = "so no recall is logged and no norm is set; `python -m data_prep mini` builds it"
-    assert said in lines[0] and json.loads(lines[1])["step"] == 1
-    assert lines[-1].startswith(f"written to {tmp_path / 'clip'}, sha256 ")
-    first = cma.load_backbone(tmp_path / "clip")[0].state_dict()
     write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
-    log = json.loads(run(steps=2)[0])
-    assert log["step"] == 2 and 0 <= log["R@1"] <= log["R@10"] <= 100
-    second, _ = cma.load_backbone(tmp_path / "clip")
-    assert any(not torch.equal(weight, first[name]) for name, weight in second.state_dict().items())
+
+    def run(name: str, *stages) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(command, "STAGES", stages)
+        places = {"out": f"{name}/clip", "runs": f"runs/{name}", "data": "data"}
+        words = [f"--{option}={tmp_path / place}" for option, place in places.items()]
+        assert main(["pretrain", *words]) == 0
+        return cma.load_backbone(tmp_path / name / "clip")[0].state_dict()
+
+    return run
 
 
-def test_the_mean_of_start_and_end_has_the_norm_and_is_measured(tmp_path, capsys):
-    write_images(tmp_path / "data" / "mini-flickr30k", {"val": 4})
-    start_from = ("--start", str(tmp_path / "start"))
+def test_a_clip_is_made_and_loads_and_made_again_from_its_checkpoint(tmp_path, make, capsys):
+    first = make("a", CONFIG)
+    said = capsys.readouterr().out.splitlines()
+    log = json.loads(said[0])
+    assert log["step"] == 4 and 0 <= log["R@1"] <= log["R@10"] <= 100
+    assert said[-1].startswith(f"written to {tmp_path / 'a' / 'clip'}, sha256 ")
+    again = make("a", CONFIG)  # nothing is left to train
+    assert '"step"' not in capsys.readouterr().out
+    assert all(torch.equal(weight, first[name]) for name, weight in again.items())
 
-    def make(name: str, *words: str, mean: bool = False) -> dict[str, torch.Tensor]:
-        config = json.dumps(asdict(CONFIG) | {"steps": 2, "mean": mean})
-        folders = {"out": name, "runs": f"runs/{name}", "data": "data"}
-        places = [f"--{option}={tmp_path / place}" for option, place in folders.items()]
-        assert main(["pretrain", *places, "--config", config, *words]) == 0
-        return cma.load_backbone(tmp_path / name)[0].state_dict()
 
-    start = make("start")
-    end = make("end", *start_from)
+def test_the_stages_follow_each_other_and_the_last_is_a_mean_of_the_norm_that_is_asked(
+    tmp_path, make, capsys
+):
+    end = make("end", CONFIG, CONFIG)
+    start = cma.load_backbone(tmp_path / "end" / "clip-1")[0].state_dict()
     capsys.readouterr()
-    mean = make("mean", *start_from, mean=True)
+    mean = make("mean", CONFIG, replace(CONFIG, mean=True))
     said = capsys.readouterr().out
-    assert f'mean with {tmp_path / "start"}: {{"R@1": ' in said
+    assert f'mean with {tmp_path / "mean" / "clip-1"}: {{"R@1": ' in said
+    assert said.count("; scaled to 10") == 2 * 3
     scaled = ("text_projection.weight", "visual_projection.weight")
     for name in mean.keys() - set(scaled):
         middle = (start[name] + end[name]) / 2  # all three are saved in half precision
         torch.testing.assert_close(mean[name], middle, rtol=1e-3, atol=1e-4)
+    assert not torch.equal(start[scaled[0]], end[scaled[0]])
 
 
-def test_the_stages_follow_each_other_and_each_starts_from_the_one_before(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(command, "STAGES", (CONFIG, replace(CONFIG, mean=True)))
-    places = [f"--{name}={tmp_path / name / 'clip'}" for name in ("out", "runs", "data")]
-    assert main(["pretrain", *places]) == 0
-    made = [tmp_path / "out" / name for name in ("clip-1", "clip")]
-    said = capsys.readouterr().out
-    assert f"mean with {made[0]}" in said
-    first, last = (cma.load_backbone(one)[0].text_projection.weight for one in made)
-    assert not torch.equal(first, last)
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("--config", '{"step": 5}', "step"),
-        ("--config", '{"mean": true}', "there is no --start"),
-        ("--start", "mini", "--config gives its settings"),
-    ],
-)
-def test_a_setting_that_does_not_fit_is_one_line(option, value, said, tmp_path, capsys):
-    assert main(["pretrain", "--out", str(tmp_path), option, value]) == 1
+def test_without_the_set_for_its_log_the_command_says_what_builds_it(tmp_path, capsys):
+    places = [f"--{name}={tmp_path / name}" for name in ("out", "runs", "data")]
+    assert main(["pretrain", *places]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {option}: ") and said in error and error.count("\n") == 1
+    assert "mini-flickr30k" in error and "data_prep" in error and error.count("\n") == 1

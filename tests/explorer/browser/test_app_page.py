@@ -1,7 +1,5 @@
 """The explorer's own page, as `python -m explorer` opens it, in a real browser."""
 
-import json
-import statistics
 import time
 from contextlib import contextmanager
 
@@ -21,7 +19,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.minis]
 
 HOSTILE = '<img src=x onerror="window.harmed = true">'
 NAME = "mini-flickr30k"  # what the adapter is called, after its folder
-MANY = 10_000  # pictures that one scrolls through
 WIDTHS = (1300, 390)
 
 
@@ -233,77 +230,6 @@ def test_what_takes_long_is_said_dims_the_old_results_and_can_be_cancelled(shown
     with shown.searching():
         shown.set_strength(1)
     assert list(shown.results()) == ["zero-shot", f"{NAME} × 0.25"]
-
-
-@pytest.fixture(scope="module")
-def many(toy_backbone, tmp_path_factory, open_page):
-    """A page over many pictures."""
-    folder = tmp_path_factory.mktemp("many")
-    for number in range(MANY):
-        write_picture(folder / "pictures" / f"{number % 50:02}" / f"{number}.png", number, (64, 48))
-    arguments = ["--media", str(folder / "pictures"), "--backbone", str(toy_backbone)]
-    with servers.app(arguments, folder, folder / "state") as address, open_page("many") as page:
-        shown = ExplorerPage(page)
-        shown.open(address)
-        yield shown
-
-
-TIMED = """async (text) => {
-  const root = document.querySelector(".cma-explorer"), box = root.querySelector("[type=search]");
-  const shown = () => root.querySelector(".cma-tile").image.naturalWidth;
-  box.value = text;
-  const start = performance.now(), old = root.querySelector(".cma-column");
-  root.querySelector("form").requestSubmit();
-  while (root.querySelector(".cma-column") === old) await new Promise(requestAnimationFrame);
-  const first = performance.now() - start;
-  while (!shown()) await new Promise(requestAnimationFrame);
-  return [first, performance.now() - start];
-}"""
-SCROLL = """async ([pixels, frames, tiles]) => {
-  const results = document.querySelector(".cma-results"), gaps = [];
-  let last = performance.now();
-  while (gaps.length < frames && document.querySelectorAll(".cma-tile").length < tiles) {
-    results.scrollTop += pixels;
-    const now = await new Promise(requestAnimationFrame);
-    gaps.push(now - last);
-    last = now;
-  }
-  return gaps;
-}"""
-
-
-def test_first_results_come_at_once_and_thousands_as_one_scrolls(many, kept):
-    timed = [
-        many.page.evaluate(TIMED, f"a {colour} boat")
-        for colour in ("red", "green", "blue", "white", "dark")
-    ]
-    gaps = many.page.evaluate(SCROLL, [400, 5000, 5000])
-    many.previews()
-    kept_pictures = many.root.locator(".cma-tile img[src]").count()
-    # nothing is added: a frame of this machine
-    back = many.page.evaluate(SCROLL, [-400, 200, MANY])
-    growing, without = statistics.mean(gaps[len(gaps) // 2 :]), statistics.mean(back)
-    figures = {
-        "first results (ms)": timed,
-        "frames": len(gaps),
-        "longest (ms)": max(gaps),
-        "mean of the later half, without additions (ms)": [growing, without],
-        "kept": kept_pictures,
-    }
-    (kept / "many.json").write_text(json.dumps(figures))
-    assert min(first for first, _ in timed) < 350
-    assert len(back) == 200, "it had far to go"
-    assert growing < 4 * without and max(gaps) < 1000
-    assert len(many.results()["zero-shot"]) >= 5000 and kept_pictures < 400
-    assert not many.root.get_by_role("heading", name="without adapter").is_visible(), (
-        "there is no other"
-    )
-    files = many.results()["zero-shot"]
-    assert len(set(files)) == len(files), "none twice"
-    many.control("folder").select_option("07")
-    many.until("document.querySelectorAll('.cma-tile').length < 300")
-    assert all(name.startswith("07/") for name in many.results()["zero-shot"])
-    assert not many.outside and not many.errors
 
 
 def test_the_page_comes_back_after_a_restart(toy_backbone, tmp_path, open_page, kept):

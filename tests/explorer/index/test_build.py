@@ -165,24 +165,6 @@ def test_files_read_ahead_give_the_same_index(model, pictures, monkeypatch):
     )
 
 
-def test_the_next_files_are_read_while_the_model_embeds_and_no_more(
-    model, pictures, read, ahead, monkeypatch
-):
-    really, seen = embed.embed, []
-
-    def slow(*given):
-        deadline = time.monotonic() + 20
-        while len(read) < min(6, 2 * len(seen) + 4) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(0.05)  # for a third batch, if one were read
-        seen.append(len(read))
-        return really(*given)
-
-    monkeypatch.setattr(embed, "embed", slow)
-    MediaIndex.build(model, pictures)
-    assert seen == [4, 6, 6]
-
-
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_a_model_that_stops_leaves_nothing_to_be_read(rebuild, read, ahead, error):
     """Two files are embedded, at most two more are being read; then no thread goes on."""
@@ -196,14 +178,6 @@ def test_a_model_that_stops_leaves_nothing_to_be_read(rebuild, read, ahead, erro
     read.clear()
     rebuild()
     assert sorted(read) == [f"p{i}.png" for i in range(2, 6)]
-
-
-def test_files_are_read_ahead_where_a_core_is_free(monkeypatch):
-    cpu, threads = torch.device("cpu"), torch.get_num_threads()
-    monkeypatch.setattr(os, "cpu_count", lambda: threads)
-    assert not embed.reads_ahead(cpu) and embed.reads_ahead(torch.device("cuda"))
-    monkeypatch.setattr(os, "cpu_count", lambda: threads + 1)
-    assert embed.reads_ahead(cpu)
 
 
 def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, monkeypatch):

@@ -121,7 +121,7 @@ def test_five_thousand_results_are_folded_at_once():
     assert {len(group) for group in groups} == {1, 2}
 
 
-@pytest.mark.minis
+@pytest.mark.night
 def test_how_many_copies_and_how_many_other_pictures_are_folded_in_the_offline_benchmarks(capsys):
     """The copies of 200 pictures, each by each way; and all pairs of pictures, of which none is a
     copy.

@@ -19,8 +19,7 @@ from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
-from explorer.index import IndexConfig, MediaFile, MediaIndex, embed, table
-from explorer.index import weights as model_weights
+from explorer.index import IndexConfig, MediaFile, MediaIndex, table
 from explorer.index.table import Table
 from tests.conftest import build_clip
 from tests.toy_index import drawn, holding, names, same
@@ -160,46 +159,6 @@ def test_every_index_asks_with_its_own_adapter(model, media):
             index.scores("one string")
         assert model.active == "b" and model.training
     assert answers[0] != answers[1] != answers[2]
-
-
-@pytest.mark.parametrize("adapter", [None, "a"])
-def test_weights_are_read_once_a_build_or_load_and_again_when_they_changed(
-    model, media, tmp_path, adapter, monkeypatch
-):
-    """Not for each batch of an index, and not for each query."""
-    model.set_adapter(adapter)
-    calls, really = [], model_weights.identify
-    monkeypatch.setattr(
-        model_weights, "identify", lambda *given: calls.append(given) or really(*given)
-    )
-    monkeypatch.setattr(embed, "BATCH_SECONDS", 0)
-    MediaIndex.build(model, media, folder=tmp_path)
-    index = MediaIndex.build(model, media, folder=tmp_path)
-    loaded = MediaIndex.load(tmp_path, model)
-    loaded.save(tmp_path)
-    assert len(calls) == 3
-    for one in (index, loaded, index):
-        assert one.query("a dog") == index.query("a dog")
-        one.query_media(media / "clip 1.mp4")
-    assert len(calls) == 3
-    model.to(torch.float64).to(torch.float32)  # other tensors, the same numbers
-    assert index.query("a dog") and len(calls) == 4 and index.query("a dog") and len(calls) == 4
-    changing = {"the backbone": model.clip.text_model.embeddings.token_embedding.weight.detach()}
-    if adapter:
-        changing["adapter 'a'"] = model.get_adapter("a").shared_weight.detach()
-    for name, weight in changing.items():
-        weight[0] += 0.1
-        with pytest.raises(
-            ValueError, match=f"the weights of {name} changed since; build the index again"
-        ):
-            index.query("a dog")
-        weight[0] -= 0.1
-    if adapter:  # and another one in its place
-        config, weights = model.get_adapter("a").config, model.get_adapter("a").state_dict()
-        model.remove_adapter("a")
-        model.add_adapter("a", config, {key: weight + 0.01 for key, weight in weights.items()})
-        with pytest.raises(ValueError, match="the weights of adapter 'a' changed since"):
-            index.query("a dog")
 
 
 def test_weights_that_are_no_numbers_are_refused(model, media):

@@ -1,19 +1,14 @@
 """Which files a folder holds for the search: those of a dataset, or its pictures and clips."""
 
-import io
 import json
 import os
-import shutil
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cma.media import MediaError, read_media, taken
 from explorer.index import listing
-from tests.toy_data import write_images
 from tests.toy_media import dated, write_picture
 
 
@@ -50,31 +45,6 @@ def test_what_is_not_read_is_counted_by_kind(tmp_path):
         (tmp_path / file.media).unlink()
     with pytest.raises(ValueError, match="no pictures or clips in it; 2 .psd, 1 .svg: not read"):
         listing.find(tmp_path)
-
-
-def test_a_folder_that_vanishes_while_it_is_listed_leaves_names_that_cannot_be_read(
-    tmp_path, monkeypatch
-):
-    for name in ("a.gif", "b.png", "c.mp4", "deep/d.jpg"):
-        write_picture(tmp_path / "media" / name, 1) if name[-1] != "4" else (
-            tmp_path / "media" / name
-        ).touch()
-
-    def vanishing(path, really=listing.kind_of):
-        shutil.rmtree(tmp_path / "media", ignore_errors=True)
-        return really(path)
-
-    monkeypatch.setattr(listing, "kind_of", vanishing)
-    root, files, problems = listing.find(tmp_path / "media")
-    assert [file.media for file in files] == [
-        "a.gif",
-        "b.png",
-        "c.mp4",
-        "deep/d.jpg",
-    ] and problems == []
-    for file in files:
-        with pytest.raises(MediaError, match="no such file"):
-            listing.stamp(file, root / file.media)
 
 
 def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
@@ -114,16 +84,6 @@ def test_the_file_of_another_program_does_not_make_a_dataset(tmp_path, name, con
     assert found(tmp_path) == [("0001.png", ()), ("deep/0002.png", ())]
 
 
-def test_a_dataset_folder_brings_its_captions(tmp_path):
-    folder = write_images(tmp_path / "d", {"test": 2, "train": 1}, captions=1)
-    write_picture(folder / "media" / "left out.png", 1)
-    assert found(folder) == [
-        ("media/train000.png", ("a red cat",)),
-        ("media/test000.png", ("a red cat",)),
-        ("media/test001.png", ("a green cat",)),
-    ]
-
-
 @pytest.mark.parametrize(
     ("written", "date"),
     [
@@ -147,23 +107,3 @@ def test_a_date_is_the_camera_s_or_that_of_the_file(tmp_path, name, written, dat
     known = replace(found, size=path.stat().st_size, modified=listing.stamp(file, path).modified)
     assert listing.stamp(file, path, known).date == found.date
     assert listing.stamp(file, path, replace(known, date="")).date[:2] == "20"
-
-
-def test_each_file_is_looked_at_once_and_only_what_may_be_animated_is_opened(tmp_path, monkeypatch):
-    """And not, for each one, its folders or the files beside it."""
-    for name in (*(f"{i % 3}/{i:02}.jpg" for i in range(30)), "0/moving.png"):
-        write_picture(tmp_path / name, 3)
-    work = Counter()
-
-    def counted(name, really):
-        def call(path, *rest, **options):
-            work[name, Path(str(path)).suffix] += 1
-            return really(path, *rest, **options)
-
-        return call
-
-    for module, name in ((os, "stat"), (io, "open")):
-        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
-    assert len(listing.find(tmp_path)[1]) == 31
-    assert (work["stat", ".jpg"], work["open", ".jpg"]) == (30, 0) and work["open", ".png"] > 0
-    assert work.total() < 30 + 20

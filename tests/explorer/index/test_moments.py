@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cma import media
-from cma.config import TrainConfig
 from explorer.index import IndexConfig, MediaFile, MediaIndex, embed, frames_of, moments
 from tests.grey_media import full_size_frames
 from tests.toy_index import same
-from tests.toy_media import write_clip, write_picture, write_videos
+from tests.toy_media import write_clip, write_picture
 
 CONFIG = IndexConfig(rate=1.0, window=4.0)
 
@@ -101,14 +100,6 @@ def test_a_film_is_decoded_once_and_not_again_if_unchanged(
     assert [file.media for file in less.files] == ["p.png", "short.mp4"]
     (folder / "film.mp4").write_bytes(b"damaged")
     assert [name for name, _ in MediaIndex.build(model, folder, CONFIG).skipped] == ["film.mp4"]
-
-
-def test_the_clips_of_a_dataset_are_read_as_before(model, tmp_path):
-    clips = write_videos(tmp_path / "clips", {"test": 2})
-    write_clip(clips / "media" / "test0.mp4", 0, frames=80, rate=2)
-    index = MediaIndex.build(model, clips, TrainConfig(max_frames=5, fps=None))
-    assert [(file.start, file.seconds) for file in index.files] == [(None, None)] * 2
-    assert index.lengths.tolist() == [5, 2]
 
 
 def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, across):

@@ -5,13 +5,11 @@ import subprocess
 import sys
 import time
 from functools import partial
-from unittest import mock
 
-import lancedb
 import pytest
 
 from cma.config import ReadConfig
-from explorer.index import MediaIndex, table
+from explorer.index import MediaIndex
 from tests import ROOT
 from tests.conftest import one_line
 from tests.toy_index import same
@@ -105,19 +103,6 @@ def test_refusals_are_one_line(model, media, fill, tmp_path):
     with one_line(ValueError, "media: none of its 10 files can be read"):
         fill()
     assert len(MediaIndex.load(tmp_path / "table", model)) == 10
-
-
-def test_a_shard_that_cannot_tidy_while_others_write_has_done_its_work(fill, monkeypatch, capsys):
-    """Only a build of its own says that it failed."""
-    conflict = mock.Mock(side_effect=RuntimeError("lance error: Retryable commit conflict"))
-    monkeypatch.setattr(lancedb.table.LanceTable, "optimize", conflict)
-    monkeypatch.setattr(table, "PARTS", 0)
-    assert len(fill(shard=(0, 2))) == 5
-    assert len(fill(shard=(1, 2))) == 10
-    assert "others write there; a later build tidies it" in capsys.readouterr().out
-    with one_line(OSError, "table: what was written before is kept.*commit conflict"):
-        fill()
-    assert conflict.call_count == 3
 
 
 # ---- several processes

@@ -197,7 +197,7 @@ def test_kills_at_random_moments_lose_nothing_and_give_no_wrong_answer(
             embed.read_pixels(file, index.path(file), model, ReadConfig())[1] for file in files
         ]
         torch.testing.assert_close(index.frames(), torch.cat(embed.embed(model, pixels)))
-    assert listed >= 6 + 6 * 3
+    assert listed >= 6 + kills * 3
     read.clear()
     built = rebuild()
     assert {file.media for file in files}.isdisjoint(read)
@@ -235,30 +235,6 @@ def test_a_disk_that_takes_no_more_keeps_what_was_written_and_says_one_line(
     (line,) = [line for line in done.stderr.splitlines() if str(tmp_path / "index") in line]
     assert done.returncode == 1 and "make room if the disk is full, and start again" in line
     same(rebuild(), MediaIndex.build(model, pictures))
-
-
-@pytest.mark.parametrize("full_after", range(3))
-def test_what_was_written_before_the_disk_was_full_is_not_read_again(
-    model, pictures, rebuild, tmp_path, read, monkeypatch, full_after
-):
-    monkeypatch.setattr(embed, "BATCH_SECONDS", 0)
-    monkeypatch.setattr(embed, "FILES", 2)
-    add, calls = lancedb.table.LanceTable.add, []
-
-    def full(self, rows):
-        calls.append(rows)
-        if len(calls) > full_after:
-            raise RuntimeError("lance error: No space left on device (os error 28),\n here")
-        return add(self, rows)
-
-    with monkeypatch.context() as patch, one_line(OSError, "index: .*kept.*No space left") as said:
-        patch.setattr(lancedb.table.LanceTable, "add", full)
-        rebuild()
-    assert "start again" in str(said.value)
-    read.clear()
-    index = rebuild()
-    assert len(read) == 6 - full_after
-    same(index, MediaIndex.build(model, pictures))
 
 
 def test_a_reader_keeps_what_it_opened_while_others_write_and_tidy(

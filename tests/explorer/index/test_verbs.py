@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import normalize
 
 import cma
-from cma import methods
 from cma.config import ReadConfig
 from explorer.index import MediaFile, MediaIndex, Where, table
 from explorer.index.rows import RECORD
@@ -184,28 +183,6 @@ def test_moments_of_a_few_films_do_not_push_out_the_rest(index, monkeypatch):
 
 
 # ---- counted work
-
-
-@pytest.mark.parametrize("name", [None, "a", "full fine-tuning"])
-def test_a_query_hangs_no_hook_anew_and_folds_no_caption(model, media, monkeypatch, name):
-    if name == "full fine-tuning":
-        methods.attach(model, name, name)
-    model.set_adapter(name, 0.5 if name == "full fine-tuning" else 1.0)
-    index = MediaIndex.build(model, media)
-    calls = []
-    really = cma.patching.deactivate  # every change begins with it
-    monkeypatch.setattr(cma.patching, "deactivate", lambda clip: calls.append(clip) or really(clip))
-    for _ in range(3):
-        index.query("a dog")
-        index.query_media(index.files[0])
-    assert calls == []
-    before = index.query("a dog")
-    model.set_adapter(None)
-    assert index.query("a dog") == before and model.active is None
-    assert len(calls) <= (3 if name else 0)  # it is hung once, and taken off
-    index.right("a dog")
-    monkeypatch.setattr(MediaIndex, "captions", None)
-    assert index.right("a dog") == []
 
 
 @pytest.fixture

@@ -117,8 +117,7 @@ def test_a_clip_plays_from_its_best_moment(opened):
     opened.until("document.querySelector('video').videoWidth > 0")
 
 
-@pytest.mark.parametrize("width", [390, 1300])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (1300, "dark")])
 def test_narrow_and_wide_light_and_dark_and_names_are_text(browser, address, width, scheme):
     page = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     shown = ExplorerPage(page)

@@ -1,9 +1,7 @@
-"""Five describers, who each caption a scene in their own way, and a test if a caption is true of a
-scene.
+"""The five styles of captions for a scene, and whether a caption is true of a scene.
 
-One lists the things, one writes a sentence, one says where things are, one counts them and names
-the colour of the background, and one mentions only a part. All take their words from the scene's
-record.
+A caption lists the things, is a sentence, says where things are, counts them and names the colour
+of the background, or mentions only a part. All take their words from the scene's record.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from data_prep.mini.scenes import ACROSS, GROUNDS, Group, Scene
+from data_prep.mini.scenes import ACROSS, BACKGROUNDS, Group, Scene
 from data_prep.mini.things import Thing
 
 PLACES = {
@@ -31,14 +29,15 @@ AFTER = {True: ("to the right of", "right of"), False: ("below", "lower than")}
 class Caption:
     """One sentence about a scene, and what it claims.
 
-    things: (code, number), with None if the caption is also true of other numbers. order: (code,
-    code, axis), where the first thing is left of the second, or above it. cells: (code, cell).
-    sizes: (code, size).
+    The names of the fields are keys of records.jsonl. grounds: the backgrounds that fit. things:
+    (code, number), with None if the caption is also true of other numbers. order: (code, code,
+    axis), where the first thing is left of the second, or above it. cells: (code, cell). sizes:
+    (code, size).
     """
 
     text: str
     things: tuple[tuple[str, int | None], ...]
-    grounds: frozenset[str] = frozenset(GROUNDS)
+    grounds: frozenset[str] = frozenset(BACKGROUNDS)
     order: tuple[tuple[str, str, str], ...] = ()
     cells: tuple[tuple[str, str], ...] = ()
     sizes: tuple[tuple[str, str], ...] = ()
@@ -60,12 +59,14 @@ class Caption:
         )
 
 
-class Describer:
+class CaptionWriter:
     """Describes one scene in random words. `lexicon`: the things by code."""
 
     def __init__(self, scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> None:
         self.scene, self.chance = scene, chance
-        codes = sorted(group.code for group in scene.groups)  # sorted: twins get the same names
+        codes = sorted(
+            group.code for group in scene.groups
+        )  # sorted: a contrast pair gets the same names
         self.names = {code: chance.choice(lexicon[code].names) for code in codes}
 
     def some(self, group: Group, sized: bool = False, definite: bool = False) -> str:
@@ -75,15 +76,15 @@ class Describer:
             return name.one(group.size if sized else "", definite)
         return f"{'the ' if definite else ''}{name.counted(group.count)}"
 
-    def ground(self) -> str:
-        return self.chance.choice(GROUNDS[self.scene.ground].phrases)
+    def background(self) -> str:
+        return self.chance.choice(BACKGROUNDS[self.scene.ground].phrases)
 
     def shuffled(self) -> list[Group]:
         return self.chance.sample(self.scene.groups, len(self.scene.groups))
 
     def listed(self) -> Caption:
-        """List the things, usually with the ground: `bicycle, foxes, grass`. `foxes` counts as any
-        number.
+        """List the things, usually with the background: `bicycle, foxes, grass`. `foxes` counts as
+        any number.
         """
         words, things = [], []
         for group in self.shuffled():
@@ -92,7 +93,7 @@ class Describer:
             things.append((group.code, None))
         if len(things) > 1 and self.chance.random() < 0.4:
             return Caption(", ".join(words), tuple(things))
-        words.append(GROUNDS[self.scene.ground].word)
+        words.append(BACKGROUNDS[self.scene.ground].word)
         return Caption(", ".join(words), tuple(things), frozenset([self.scene.ground]))
 
     def sentence(self) -> Caption:
@@ -103,27 +104,34 @@ class Describer:
         start = self.chance.choice(
             (f"There {verb} ", "A picture of ", "Here you can see ", "This shows ")
         )
-        things, sizes = tuple((group.code, self._number(group)) for group in groups), ()
-        if sized:
-            sizes = tuple((group.code, group.size) for group in groups if group.size)
+        things = tuple((group.code, self._number(group)) for group in groups)
+        sizes = tuple((group.code, group.size) for group in groups if sized and group.size)
         return Caption(
-            f"{start}{what} {self.ground()}.", things, frozenset([self.scene.ground]), sizes=sizes
+            f"{start}{what} {self.background()}.",
+            things,
+            frozenset([self.scene.ground]),
+            sizes=sizes,
         )
 
     def placed(self) -> Caption:
         """Say where a thing is: `A fox is to the left of a bicycle.`"""
-        groups, ground = self.scene.groups, frozenset(GROUNDS)
+        groups, background = self.scene.groups, frozenset(BACKGROUNDS)
         if len(groups) == 1:
             verb = "is" if groups[0].count == 1 else "are"
-            end = f" {self.ground()}"
+            end = f" {self.background()}"
             cell = self.scene.cell
             what = capital(self.some(groups[0], sized=True))
             text = f"{what} {verb} {self.chance.choice(PLACES[cell])}"
-            sizes = ((groups[0].code, groups[0].size),) if groups[0].size else ()
-            things = ((groups[0].code, self._number(groups[0])),)
-            cells = ((groups[0].code, cell),)
+            alone = groups[0]
+            sizes = tuple((group.code, group.size) for group in groups if group.size)
+            cells = ((alone.code, cell),)
             return Caption(
-                f"{text}{end}.", things, frozenset([self.scene.ground]), (), cells, sizes
+                f"{text}{end}.",
+                ((alone.code, self._number(alone)),),
+                frozenset([self.scene.ground]),
+                (),
+                cells,
+                sizes,
             )
         first = self.chance.randrange(len(groups) - 1)
         one, other = groups[first], groups[first + 1]
@@ -137,21 +145,25 @@ class Describer:
         things = ((one.code, self._number(one)), (other.code, self._number(other)))
         sizes = tuple((group.code, group.size) for group in (one, other) if group.size)
         if len(groups) == 3 or self.chance.random() < 0.3:
-            text, ground = f"{text}, {self.ground()}", frozenset([self.scene.ground])
+            text, background = f"{text}, {self.background()}", frozenset([self.scene.ground])
         return Caption(
-            text + ".", things, ground, ((one.code, other.code, self.scene.axis),), (), sizes
+            text + ".", things, background, ((one.code, other.code, self.scene.axis),), (), sizes
         )
 
     def counted(self) -> Caption:
         """Count things and name the colour: `one bicycle, the background is green`."""
-        groups, colour = self.shuffled(), GROUNDS[self.scene.ground].colour
+        groups, colour = self.shuffled(), BACKGROUNDS[self.scene.ground].colour
         each = [self.names[group.code].counted(group.count) for group in groups]
         end = self.chance.choice(
             (f"the background is {colour}", f"all {colour} behind", f"against {colour}")
         )
-        grounds = frozenset(name for name, ground in GROUNDS.items() if ground.colour == colour)
+        backgrounds = frozenset(
+            name for name, background in BACKGROUNDS.items() if background.colour == colour
+        )
         return Caption(
-            f"{joined(each)}, {end}", tuple((group.code, group.count) for group in groups), grounds
+            f"{joined(each)}, {end}",
+            tuple((group.code, group.count) for group in groups),
+            backgrounds,
         )
 
     def part(self) -> Caption:
@@ -160,7 +172,7 @@ class Describer:
         group, cell = self.scene.groups[at], self.scene.cells()[at]
         start = self.chance.choice(("", "look at ", "notice ", "I see "))
         what = self.some(group, definite=True)
-        text = f"{start}{what} {self.chance.choice(PLACES[cell])}, {self.ground()}"
+        text = f"{start}{what} {self.chance.choice(PLACES[cell])}, {self.background()}"
         things = ((group.code, self._number(group)),)
         return Caption(text, things, frozenset([self.scene.ground]), (), ((group.code, cell),))
 
@@ -171,24 +183,28 @@ class Describer:
         return None if group.count == 1 else group.count
 
 
-HABITS = {
-    "list": Describer.listed,
-    "sentence": Describer.sentence,
-    "place": Describer.placed,
-    "count": Describer.counted,
-    "part": Describer.part,
+CAPTION_STYLES = {
+    "list": CaptionWriter.listed,
+    "sentence": CaptionWriter.sentence,
+    "place": CaptionWriter.placed,
+    "count": CaptionWriter.counted,
+    "part": CaptionWriter.part,
 }
-TWIN_HABITS = {"places": "place", "count": "count", "ground": "sentence"}
+CONTRAST_STYLES = {"places": "place", "count": "count", "ground": "sentence"}
 
 
 def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> list[Caption]:
-    """Return five captions, one of each describer, in the order of `HABITS`."""
-    return [habit(Describer(scene, lexicon, chance)) for habit in HABITS.values()]
+    """Return five captions, one in each of `CAPTION_STYLES`, in this order."""
+    return [style(CaptionWriter(scene, lexicon, chance)) for style in CAPTION_STYLES.values()]
 
 
-def describe_twin(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
-    """Return the caption that tells twins apart; twins of one `seed` get the same words."""
-    return HABITS[TWIN_HABITS[kind]](Describer(scene, lexicon, random.Random(f"twin {seed}")))
+def describe_contrast(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
+    """Return the caption that tells a scene from its partner; both get the same words with one
+    `seed`.
+    """
+    return CAPTION_STYLES[CONTRAST_STYLES[kind]](
+        CaptionWriter(scene, lexicon, random.Random(f"twin {seed}"))
+    )
 
 
 def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:

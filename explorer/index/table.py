@@ -71,7 +71,7 @@ AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
 WROTE = "what was written before is kept; make room if the disk is full, and start again"
-logger = logging.getLogger("cma.index")
+logger = logging.getLogger("explorer.index")
 
 
 class RefusedError(ValueError):

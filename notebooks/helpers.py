@@ -112,6 +112,18 @@ def embedded(gallery: explorer.Gallery, adapter: str | None = None) -> training.
     return training.Embeddings(text, pad_sequence(frames, True), mask, split.text_to_item, cut)
 
 
+def trained_on(
+    train_set: RetrievalDataset, settings: Recipe, config: TrainConfig, train_items: int | None
+) -> RetrievalDataset:
+    """Return what notebooks 03 and 04 train on: `train_items` of the items, or by default all.
+
+    By default, one epoch of an offline benchmark takes half of them, so that it is short, unless
+    `config.eval_items` says that there are few.
+    """
+    short = settings.backbone == "mini" and config.epochs == 1 and config.eval_items is None
+    return train_set.subset(train_items or (len(train_set) // 2 if short else None), config.seed)
+
+
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:
     """R@k in % of a model that guesses, text-to-image or text-to-video."""
     return 100 * min(k, len(dataset)) / len(dataset)

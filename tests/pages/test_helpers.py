@@ -5,7 +5,15 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from helpers import KEPT, chance_recall, embedded, name_by_recipe, recall_ceiling, run_name
+from helpers import (
+    KEPT,
+    chance_recall,
+    embedded,
+    name_by_recipe,
+    recall_ceiling,
+    run_name,
+    trained_on,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,3 +126,12 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     gallery = explorer.Gallery(model, broken, TrainConfig(max_frames=1), tmp_path / "kept")
     with pytest.raises(MediaError, match=broken.items[1].file_name):
         embedded(gallery)
+
+
+def test_half_of_an_offline_benchmark_is_trained_on_unless_asked_otherwise(dataset):
+    def used(name="mini-flickr30k", train_items=None, **changed):
+        config = recipe(name).train_config().merge(changed)
+        return len(trained_on(dataset, recipe(name), config, train_items))
+
+    assert used() == 5 and used(train_items=3) == 3
+    assert used(eval_items=10) == used(epochs=2) == used("flickr30k", epochs=1) == 10

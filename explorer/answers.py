@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -72,10 +73,14 @@ class Answer:
         return next((rank for rank, (item, *_) in places if item in self.right), None)
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
-        """Return at most `k` results, from rank `start` + 1 on."""
+        """Return at most `k` results, from rank `start` + 1 on. All records that are shown with
+        them are read at once.
+        """
         hits = []
         ranked = self.ranked[start : start + k]
-        files = self.index.files[[item for item, *_ in ranked]]
+        items = [item for item, *_ in ranked]
+        behind = [(*alike, *self.moments.get(item, ())) for item, _, alike in ranked]
+        files = self.index.files[[*items, *chain(*behind)]][: len(items)]
         numbered = enumerate(zip(ranked, files, strict=True), start + 1)
         for rank, ((item, score, alike), file) in numbered:
             moments = self.moments.get(item, ())

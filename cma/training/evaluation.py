@@ -170,13 +170,17 @@ def evaluate(
 
 
 def evaluate_and_record(
-    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: TrainConfig,
+    encoded: Embeddings | None = None,
 ) -> RunRecord:
     """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
-    Other threads that use the model wait until it is encoded. Raises ValueError if the folder holds
-    a training run, and for an adapter at another scale than 1, which a record cannot tell; OSError
-    if the folder cannot be written to.
+    Other threads that use the model wait until it is encoded. `encoded` is the result of `encode`;
+    without it the split is embedded here. Raises ValueError if the folder holds a training run, and
+    for an adapter at another scale than 1, which a record cannot tell; OSError if the folder cannot
+    be written to.
     """
     if config.precision == "fp16":  # see `encode`
         config = config.merge({"precision": "float32"})
@@ -190,7 +194,7 @@ def evaluate_and_record(
         if (record.folder / resume.CHECKPOINT).exists():
             raise ValueError(f"{record.folder} holds a training run; choose another name")
         resume.require_writable(record.folder)
-        record.encoded = encode(model, dataset, config)
+        record.encoded = encoded or encode(model, dataset, config)
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record

@@ -37,7 +37,7 @@ DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
 AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
-logger = logging.getLogger("cma.index")
+logger = logging.getLogger("explorer.index")
 
 Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 

@@ -35,7 +35,7 @@ from .weights import Header
 BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
 # files read at once; most and fewest frames that a core embeds at once
 FILES, FRAMES, FEW = 32, 128, 4
-logger = logging.getLogger("cma.index")
+logger = logging.getLogger("explorer.index")
 
 Source = RetrievalDataset | str | Path
 # what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known

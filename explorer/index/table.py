@@ -66,11 +66,12 @@ PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
+RECORDS = 4096  # records held: more than one looks at in a list of results
 AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
 WROTE = "what was written before is kept; make room if the disk is full, and start again"
-logger = logging.getLogger("cma.index")
+logger = logging.getLogger("explorer.index")
 
 
 class RefusedError(ValueError):
@@ -129,6 +130,7 @@ class Table:
         self.uri = place(uri)
         self._lock = Lock()
         self._columns: dict[str, np.ndarray] = {}
+        self._records: dict[int, MediaFile] = {}  # of items that were asked for
         self._inside: tuple[Where, Tensor] | None = None  # of the last question
         self._near: tuple[Tensor, pa.Table] | None = None  # items that were found last, their rows
         self._moved: Path | None = None  # where the media are now
@@ -290,9 +292,17 @@ class Table:
 
     @reading
     def files(self, items: Tensor) -> list[MediaFile]:
-        """The records of some items."""
-        rows = self._taken(self._ids[items.numpy()], [*RECORD, "record_sum"]).to_pylist()
-        return [self._file(row) for row in rows]
+        """The records of some items. Those that are not held are read together, since LanceDB takes
+        as long for one row as for many; then they are held.
+        """
+        wanted, known = items.tolist(), self._records
+        if missing := [item for item in dict.fromkeys(wanted) if item not in known]:
+            rows = self._taken(self._ids[missing], [*RECORD, "record_sum"]).to_pylist()
+            new = dict(zip(missing, map(self._file, rows), strict=True))
+            known = known | new
+            if len(new) <= RECORDS:  # a pass over all rows keeps none of them
+                self._records = known if len(known) <= RECORDS else new
+        return [known[item] for item in wanted]
 
     def _file(self, row: dict) -> MediaFile:
         """The record in a row. Raises ValueError if it was damaged, or leads out of the media."""

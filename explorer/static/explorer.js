@@ -5,7 +5,6 @@ const GAP = 4, PART = 1 << 20;  // pixels between tiles, bytes of a file in one 
 const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, open requests, previews kept
 const AHEAD = "600px 0px";  // how far outside the visible results previews are requested
 const SOON = 300, SILENCE = 4000;  // milliseconds until progress, or a missing answer, is shown
-const PING = 1000;  // milliseconds between an answer and the next question whether the kernel lives
 const ASKED = 2;  // seconds of embedding from which on it is asked whether to begin
 const MOST_HISTORY = 30, STORE = "cma-explorer";  // queries kept, and where
 const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …",
@@ -767,11 +766,14 @@ class Explorer {
     if (what in LONG) this.wait(what, LONG[what]);  // it may take long, so it gets an id of its own
     const id = what in LONG ? ++this.id : this.shown.id;
     this.model.send({ do: what, id, media: this.media.value, ...more });
+    if (!this.page) this.watch();
   }
 
-  /** Ask again and again whether the kernel lives, one question at a time; say when it does not answer. */
+  /** After a question, ask whether the kernel lives, and say when it does not answer. While nothing is asked nothing is
+   *  sent, so that a hub sees when a kernel is idle. */
   watch() {
     const text = "No answer: the notebook's kernel is busy, was restarted or was stopped. Wait, or run the cell again.";
+    if (this.silence) return;  // one question at a time
     this.model.send({ do: "ping", id: 0 });
     this.silence = setTimeout(() => { this.gone.textContent = text; }, SILENCE);
   }
@@ -868,7 +870,7 @@ class Explorer {
     if (!this.page) this.gone.textContent = "";
     if (is === "pong") {
       clearTimeout(this.silence);
-      this.silence = setTimeout(() => this.watch(), PING);
+      this.silence = null;
     } else if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
     else if (is === "cost" && id === this.id) this.answerCost(answer);
@@ -1003,7 +1005,6 @@ function render({ model, el }) {
   } else {
     explorer.node.setAttribute(OWN_KEYS, "");
     passChords(explorer.node, signal);
-    explorer.watch();
   }
   return () => {
     model.off("msg:custom", receive);

@@ -4,7 +4,8 @@ A run reads from the top of `loop.train`: `choose_splits` opens the data, `Run.e
 them, `Run.step` does one update (`train_step`, `batch_gradient`), and `encode` and `evaluate` give
 the recalls. Everything around this core has its own module: several processes (`devices`), memory
 and hours beforehand (`planning`), going on after a stop (`resume`, `stopping`), what a run says and
-draws (`record`, `words`), and the authors' optimiser and half precision (`authors`).
+draws (`record`, `words`), batches in less memory (`grad_cache`), and the authors' optimiser and
+half precision (`authors`).
 """
 
 from typing import TYPE_CHECKING

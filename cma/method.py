@@ -1,9 +1,10 @@
 """The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
 
 import importlib
+import inspect
 import json
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from functools import partial
 from typing import ClassVar
@@ -31,7 +32,7 @@ class Method(nn.Module):
     """One way to adapt a CLIP that stays frozen; all of its parameters are trained.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
-    It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
+    It makes its parameters in `__init__` and acts on CLIP in `install`; it never copies a forward.
     Only parameters and buffers are saved: other tensors must get the same values whenever it is
     built. `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works
     on. `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at
@@ -49,11 +50,12 @@ class Method(nn.Module):
     halves: ClassVar[bool] = True
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
-    hung: bool = False  # whether it has acted on a CLIP, so that its `hang` works
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not inspect.isgeneratorfunction(cls.install) and cls.install is not Method.install:
+            raise TypeError(f"{cls.__name__}.install must yield a handle after each change")
         if "NAME" in vars(cls):
             METHODS[cls.NAME] = cls
 
@@ -94,11 +96,10 @@ class Method(nn.Module):
             raise ValueError(f"{cls.NAME}: {said}")
         return state
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterable:
+    def install(self, clip: nn.Module, scale: float) -> Iterator:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Yields, each as soon as it is made, or returns objects whose `remove()` undoes that, such as
-        the handles of torch's hooks.
+        Yields after each change an object whose `remove()` undoes it, such as the handle of a hook.
         """
         raise NotImplementedError
 
@@ -138,7 +139,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
         if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):
             self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
         for i, name in enumerate(("after_attention", "after_mlp")):
             for tower, depth, sublayer in parts(clip, name):

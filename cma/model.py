@@ -26,7 +26,7 @@ from .families import check_model
 from .files import short
 from .media import to_pixels
 from .method import Method, class_of
-from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
+from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
@@ -40,7 +40,7 @@ class RetrievalModel(nn.Module):
 
     It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
     CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
-    may share a model: each method that switches or encodes waits for the CLIP's `turn`.
+    may share a model: each method that switches or encodes waits for the CLIP's `lock`.
     `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
     last call cut. Raises ValueError if `clip` is in no family, TypeError if it is only a part of
     such a model, and ValueError for a tokenizer that does not fit.
@@ -51,13 +51,12 @@ class RetrievalModel(nn.Module):
         self.family = check_model(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        with on_clip(clip).turn.taken():
+        with patch_of(clip).lock:
             deactivate(clip)  # an adapter of another model that used this CLIP before
             self.clip = clip.requires_grad_(False).eval()
         self.processor = processor
         self.adapters = nn.ModuleDict()
-        # what `set_adapter` has chosen, and above it the choice of each `using` that is entered
-        self._states: list[State] = [NOTHING]
+        self._chosen: State = NOTHING
         self.cut = 0
         self._warned = False
         self.eval()
@@ -130,7 +129,7 @@ class RetrievalModel(nn.Module):
         kind = class_of(config)
         given = vars(config) if isinstance(config, kind.Options) else {}
         chosen = kind.options_from(given | options)
-        with self.turn():
+        with self.lock:
             with self.using(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
                 kind.shapes(self, chosen)
                 if seed is not None:
@@ -151,7 +150,7 @@ class RetrievalModel(nn.Module):
         method.to(self.device).train(self.training)
         activate(self.clip, method)
         self.adapters[name] = method
-        self._states[-1] = (name, 1.0)
+        self._chosen = (name, 1.0)
         return method
 
     def remove_adapter(self, name: str) -> None:
@@ -159,9 +158,10 @@ class RetrievalModel(nn.Module):
 
         If it acts, none acts afterwards, also after a `using` around.
         """
-        with self.turn():
+        with self.lock:
             self.get_adapter(name)
-            self._states = [NOTHING if one[0] == name else one for one in self._states]
+            if self._chosen[0] == name:
+                self._chosen = NOTHING
             self._act()
             del self.adapters[name]
 
@@ -180,36 +180,35 @@ class RetrievalModel(nn.Module):
         """
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        with self.turn():
+        with self.lock:
             activate(self.clip, None if name is None else self.get_adapter(name), scale)
-            self._states[-1] = (name, float(scale))
+            self._chosen = (name, float(scale))
 
     def _act(self) -> None:
-        """Let on CLIP act what this model has chosen."""
-        name, scale = self._states[-1]
+        """Let the adapter that this model has chosen act on CLIP, which models may share."""
+        name, scale = self._chosen
         activate(self.clip, None if name is None else self.adapters[name], scale)
 
     @property
     def active(self) -> str | None:
-        """The name of the adapter that acts, or None. `using` in another thread is not seen."""
-        return self._state[0]
+        """The name of the active adapter, or None; waits while another thread uses the model."""
+        with self.lock:
+            return self._chosen[0]
 
     @property
     def scale(self) -> float:
         """What the active adapter's output is multiplied by."""
-        return self._state[1]
+        with self.lock:
+            return self._chosen[1]
 
     @property
-    def _state(self) -> State:
-        return self._states[-1 if on_clip(self.clip).turn.mine else 0]
-
-    def turn(self) -> AbstractContextManager[None]:
-        """Hold the lock of the CLIP, which models may share, in a `with`: this thread has it alone.
+    def lock(self) -> AbstractContextManager:
+        """The lock of the CLIP, which models may share: in a `with`, this thread has it alone.
 
         Everything that switches an adapter, embeds or takes a training step holds it. A thread may
         take it again while it holds it.
         """
-        return on_clip(self.clip).turn.taken()
+        return patch_of(self.clip).lock
 
     @contextmanager
     def using(self, name: str | None, scale: float = 1.0, training: bool = False) -> Iterator[None]:
@@ -218,16 +217,16 @@ class RetrievalModel(nn.Module):
         With `training` it has both, dropout and gradients. Other threads wait and see
         nothing of it.
         """
-        with self.turn(), torch.set_grad_enabled(training):
-            before = self.training
-            self._states.append(self._states[-1])
+        with self.lock, torch.set_grad_enabled(training):
+            chosen = self._chosen
+            mode = self.training
             try:
                 self.set_adapter(name, scale)
                 self.train(training)
                 yield
             finally:
-                self._states.pop()
-                self.train(before)
+                self._chosen = chosen if chosen[0] in (None, *self.adapters) else NOTHING
+                self.train(mode)
                 self._act()
 
     def get_adapter(self, name: str) -> Method:
@@ -268,7 +267,7 @@ class RetrievalModel(nn.Module):
         if not str(folder):
             raise ValueError("the folder's name is empty; expected one for this adapter alone")
         folder = Path(folder).expanduser().absolute()
-        with self.turn():
+        with self.lock:
             method = self.get_adapter(name)
             backbone = identity(self.clip)
             card = hub.card_of(method, backbone, record, license, source or folder.name)
@@ -312,7 +311,7 @@ class RetrievalModel(nn.Module):
         'cross-modal adapter'
         """
         folder = hub.fetch(source, FILES, revision)
-        with self.turn():
+        with self.lock:
             with self.using(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
@@ -332,7 +331,7 @@ class RetrievalModel(nn.Module):
 
     def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
-        with self.turn():  # within `using`, another thread needs evaluation
+        with self.lock:  # within `using`, another thread needs evaluation
             self.training = mode
             self.adapters.train(mode)
         return self
@@ -358,7 +357,7 @@ class RetrievalModel(nn.Module):
         # captions of like length together
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
         embeddings = []
-        with self.turn():
+        with self.lock:
             self._act()
             for part in order.split(TEXTS):
                 read = ids[part, : int(ends[part].max()) + 1]
@@ -384,7 +383,9 @@ class RetrievalModel(nn.Module):
             if not images:
                 raise ValueError("no images were given")
             images = to_pixels(images, self.of_processor("image_processor"))
-        return self._encode_pixels(images, None)
+        with self.lock:
+            self._act()
+            return self.encode_frames(images)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W].
@@ -403,11 +404,17 @@ class RetrievalModel(nn.Module):
             mask = torch.ones(shape)
         elif mask.shape != shape:
             raise ValueError(f"mask must be {list(shape)} like the frames, not {list(mask.shape)}")
-        embeddings = self._encode_pixels(pixels.flatten(0, 1), mask.to(self.device))
+        with self.lock:
+            self._act()
+            embeddings = self.encode_frames(pixels.flatten(0, 1), mask.to(self.device))
         return embeddings.unflatten(0, shape)
 
-    def _encode_pixels(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        """Return embeddings [V * F, D] of frames; with a mask [V, F] they are those of clips."""
+    def encode_frames(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return embeddings [V * F, D] of frames; with a `mask` [V, F] they are those of clips.
+
+        Unlike `encode_images` and `encode_videos` it takes no lock: it is for threads that work
+        for the one that holds it.
+        """
         shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
         if not (shaped and pixels.is_floating_point()):
             found = f"{pixels.dtype} {list(pixels.shape)}"
@@ -416,14 +423,12 @@ class RetrievalModel(nn.Module):
         clips = max(1, self.frames_at_once // frames)  # at a time
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
-        with self.turn():
-            self._act()
-            name = self.active
-            for part, own in zip(pixels.split(clips * frames), masks, strict=False):
-                if name is not None:
-                    self.adapters[name].frame_mask = own  # it may look across a clip's frames
-                prepared = part.to(self.device, self.dtype)
-                embeddings.append(self.family.encode_pixels(self.clip, prepared))
+        method = patch_of(self.clip).method
+        for part, own in zip(pixels.split(clips * frames), masks, strict=False):
+            if method is not None:
+                method.frame_mask = own  # it may look across a clip's frames
+            prepared = part.to(self.device, self.dtype)
+            embeddings.append(self.family.encode_pixels(self.clip, prepared))
         return torch.cat(embeddings)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:

@@ -83,7 +83,7 @@ class Prompted(Method):
         """Return the prompts [n, D] of one layer."""
         return getattr(self, tower)[layer]
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the prompts of each tower that has some."""
         for tower in self.towers:
             add = prompt_text if tower == "text" else prompt_vision
@@ -142,9 +142,9 @@ class MaPLe(Prompted):
         """Return how many layers get prompts, the same number for both towers."""
         return min(super(MaPLe, self).depth(each) for each in self.layers)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the text prompts, and the vision prompts that the coupling makes of them."""
-        yield from super().hang(clip, scale)
+        yield from super().install(clip, scale)
         yield from prompt_vision(clip, self.coupled, self.depth("vision"), self.options.tokens)
 
     def coupled(self, layer: int) -> Tensor:

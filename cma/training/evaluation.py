@@ -71,7 +71,7 @@ def encode(
         return model.family.comparable(embedded).float().cpu()
 
     with (
-        model.turn(),
+        model.lock,
         model.using(model.active, model.scale),
         autocast(model, config.precision),
         attention(model, config.precision),
@@ -167,7 +167,7 @@ def evaluate_and_record(
     """
     if config.precision == "fp16":  # see `encode`
         config = config.merge({"precision": "float32"})
-    with model.turn(), model.using(model.active, model.scale):
+    with model.lock, model.using(model.active, model.scale):
         if model.scale != 1:
             raise ValueError(
                 f"a record is of an adapter at scale 1, not {model.scale}; use cma.evaluate, or "

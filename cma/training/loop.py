@@ -95,7 +95,7 @@ def train(
             f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
             "loaded"
         )
-        with model.turn():
+        with model.lock:
             resume.set_parameters(method, state.best)
         return state.record
     for split in filter(None, splits):
@@ -109,7 +109,7 @@ def train(
             run.epochs(on_epoch)
             run.evaluate_kept()
         finally:
-            with model.turn():
+            with model.lock:
                 model.eval()
                 optim.restore(model)
             resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
@@ -309,7 +309,7 @@ class Run:
 
     def evaluate_kept(self) -> None:
         """Evaluate the kept epoch's adapter, once; it stays in the model."""
-        with self.model.turn():
+        with self.model.lock:
             resume.set_parameters(self.method, self.state.best)
             self.record.metrics = self.evaluate(self.splits.final)
 

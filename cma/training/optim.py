@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainConfig
 from ..model import RetrievalModel
-from ..patching import on_clip
+from ..patching import patch_of
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
@@ -41,7 +41,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     if config.precision == "fp16":
         from .authors import halve
 
-        on_clip(model.clip).undo.append(halve(model))
+        patch_of(model.clip).undo.append(halve(model))
     if config.optimizer == "bert_adam":
         from .authors import BertAdam as kind
     groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
@@ -50,7 +50,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
 
 def restore(model: RetrievalModel) -> None:
     """Undo `prepare`: give the backbone its own tensors back (bitwise), and the adapter float32."""
-    undo = on_clip(model.clip).undo
+    undo = patch_of(model.clip).undo
     while undo:
         undo.pop()()
 

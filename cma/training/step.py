@@ -51,7 +51,7 @@ def train_step(
     >>> loss > 0 and norm > 0
     True
     """
-    with model.turn():
+    with model.lock:
         parameters = model.trainable_parameters()
         if {*parameters} != {one for group in optimizer.param_groups for one in group["params"]}:
             raise ValueError(

@@ -20,7 +20,7 @@ from cma.backbone import MINI, load_backbone
 from cma.files import read_jsonl
 from cma.methods import attach
 from cma.model import RetrievalModel
-from cma.patching import encoder_layers, on_clip
+from cma.patching import encoder_layers, patch_of
 from explorer.attention import by_word, crop_box, explain, overlay
 from tests import ROOT
 from tests.conftest import EOS, SOS
@@ -138,7 +138,7 @@ def state(model):
     kernels = [
         getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS
     ]
-    return hooks, parameters, modes, model.active, on_clip(model.clip).acting, kernels
+    return hooks, parameters, modes, model.active, patch_of(model.clip).method, kernels
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -202,7 +202,7 @@ def test_a_query_hangs_no_hook_anew_and_folds_no_caption(model, media, monkeypat
     before = index.query("a dog")
     model.set_adapter(None)
     assert index.query("a dog") == before and model.active is None
-    assert len(calls) <= (3 if name else 0)  # it is hung once, and taken off
+    assert len(calls) <= (3 if name else 0)  # it is installed once, and removed
     index.right("a dog")
     monkeypatch.setattr(MediaIndex, "captions", None)
     assert index.right("a dog") == []

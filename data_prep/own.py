@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
 
+from cma.data import READINGS, RECIPES
 from cma.files import printable, short, walk
 from cma.media import not_read
 from data_prep.benchmarks.downloads import SPLIT_WORDS, split_of
@@ -33,9 +34,6 @@ from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, 
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
 
-READINGS = {"image": "captions", "video": "items"}  # what `visual_to_text` ranks
-# the settings of the paper's benchmark of that kind
-RECIPES = {"image": "flickr30k", "video": "msrvtt"}
 
 
 class CaptionRow(NamedTuple):

@@ -43,7 +43,7 @@ notebooks: minis ## run every notebook; executed copies into notebooks/, records
 explore: $(if $(MEDIA),$(READY),minis) ## the explorer as a page of its own; MEDIA=~/pictures searches your own
 	$(PYTHON) -m explorer $(if $(MEDIA),--media "$(MEDIA)")
 
-book: $(BOOK) ## the website, into docs/_build/html; with the page "Try it" where `make minis` was run
+book: $(BOOK) ## the website, into docs/_build/html
 	$(PYTHON) docs/build.py
 
 browser: $(TESTED) ## a Chromium for the browser tests, if there is none

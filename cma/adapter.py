@@ -32,13 +32,19 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Size and initialisation of an adapter; the defaults are the paper's.
+    """The size and initialisation of an adapter; the defaults are the paper's.
 
     On ViT-B/32 they give 519,168 parameters.
 
-    bottleneck_dim: the paper's r; shared_dim: its d_s, 0 shares nothing; dropout: its rate, after
-    the activation; init_std: the standard deviation of the normal initial weights (biases start at
-    0). Raises ValueError that names the field, its value and what is allowed.
+    Args:
+        bottleneck_dim: the paper's r.
+        shared_dim: its d_s; with 0 the towers share nothing.
+        activation: between the two projections.
+        dropout: its rate, after the activation.
+        init_std: the standard deviation of the normal initial weights; biases start at 0.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
     bottleneck_dim: Annotated[int, Field(ge=1)] = 8

@@ -40,14 +40,26 @@ def load_backbone(
     device: Device = None,
     revision: str | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Load a backbone and its processor: "mini", a hub id, or a folder.
+    """Load a backbone and its processor from the bundled "mini", the hub or a folder.
 
-    A hub model that is complete in the cache is loaded from there, without asking the hub for a
-    newer one. `revision` is its commit, branch or tag. No code of a model is executed; only tensors
-    are read. Images are prepared with Pillow even if torchvision is installed, so that recall does
-    not depend on it. Raises FileNotFoundError for a folder that is missing or holds no model,
-    OSError for a hub id that cannot be loaded, ValueError for a device that does not exist, and for
-    a model that is in no family (`cma.families`), lacks weights, or would pool the wrong token.
+    A complete hub model in the cache is loaded from there, without asking the hub for a newer one.
+    No code of a model is executed; only tensors are read. Pictures are prepared with Pillow even if
+    torchvision is installed, so that recall does not depend on it.
+
+    Args:
+        name: "mini", a hub id such as "openai/clip-vit-base-patch32", or a folder.
+        dtype: the precision of the backbone.
+        device: where the backbone goes; the CPU by default.
+        revision: the hub's commit, branch or tag.
+
+    Returns:
+        The model and its processor.
+
+    Raises:
+        FileNotFoundError: the folder is missing or holds no model.
+        OSError: the hub model cannot be loaded.
+        ValueError: the device does not exist, or the model is in no family (`cma.families`), lacks
+            weights, or would pool the wrong token.
 
     >>> clip, processor = cma.load_backbone("mini")
     >>> model = cma.RetrievalModel(clip, processor)
@@ -75,12 +87,13 @@ def load_backbone(
         tried = "neither 'mini', nor a folder here, nor a hub model that can be loaded"
         raise OSError(f"{str(name)!r} is {tried}: {' '.join(str(error).split())}") from error
     family = family_of(config, name)
-    kind = getattr(transformers, family.model)
+    model_class = getattr(transformers, family.model)
     bar = logging.is_progress_bar_enabled()
     if isinstance(source, Path):
         logging.disable_progress_bar()  # the bar is meant for downloads
     try:
-        clip, info = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **at)
+        about = {"dtype": dtype, "output_loading_info": True}
+        clip, info = model_class.from_pretrained(source, **about, **at)
     except SafetensorError as error:
         raise ValueError(
             f"{name}: its weights are damaged ({error}); save or fetch them again"
@@ -136,8 +149,8 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     end = family.end_of(tokenizer)
     highest = max(tokenizer.get_vocab().values())
     if highest >= config.vocab_size:
-        said = f"but the text tower only {config.vocab_size} ids"
-        raise ValueError(f"the tokenizer has ids up to {highest}, {said}")
+        message = f"but the text tower only {config.vocab_size} ids"
+        raise ValueError(f"the tokenizer has ids up to {highest}, {message}")
     if ids[-1] != end:
         raise ValueError(
             f"the tokenizer does not end a caption with its EOS (id {end}): nowhere to pool"
@@ -146,14 +159,14 @@ def check_tokenizer(clip: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
         tokenizer.cls_token_id,
         tokenizer.pad_token_id,
     ):
-        said = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
-        raise ValueError(f"the tokenizer {said}; expected [CLS] and text_config.pad_token_id")
+        message = f"starts a caption with id {ids[0]} and pads with {tokenizer.pad_token_id}"
+        raise ValueError(f"the tokenizer {message}; expected [CLS] and text_config.pad_token_id")
     if family.pooled == "end" and end != (highest if family.legacy_end and pooled == 2 else pooled):
-        said = (
+        message = (
             f"text_config.eos_token_id is {pooled}, but the tokenizer ends captions with id {end}"
         )
         raise ValueError(
-            f"{said}: words would never be seen. Give EOS another id than 2, and set it to that"
+            f"{message}: words would never be seen. Give EOS another id than 2, and set it to that"
         )
 
 

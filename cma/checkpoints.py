@@ -90,19 +90,19 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
                 f"{model.widths} and {model.layers}; load the backbone it was trained on, "
                 f"{saved.backbone}"
             )
-        kind = class_of(saved.method)
-        options = kind.options_from(saved.options)
+        method_class = class_of(saved.method)
+        options = method_class.options_from(saved.options)
         missing = vars(options).keys() - saved.options.keys()
         if missing:  # it would silently get its default
             raise ValueError(f"options: {sorted(missing)} expected, but missing")
-        shapes = kind.shapes(model, options)
+        shapes = method_class.shapes(model, options)
     except (ValueError, TypeError) as error:
         raise ValueError(printable(f"{folder / CONFIG}: {error}"[:LINE])) from error
 
     state = _read_weights(folder / WEIGHTS, shapes, saved)
     check_tensors(state, shapes, str(folder / WEIGHTS))
     with torch.random.fork_rng(devices=[]):
-        method = kind(model, options)  # the constants that it makes have their values
+        method = method_class(model, options)  # the constants that it makes have their values
     method.load_state_dict(state)
     return method, saved.backbone
 
@@ -110,7 +110,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
     """Return the tensors of a file.
 
-    Raises FileNotFoundError, or ValueError unless they are what the config means.
+    Raises FileNotFoundError, or ValueError if they do not fit the config.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -128,13 +128,13 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
         if digest != _digest(state, about):
             raise ValueError("its digest is another one")
     except (SafetensorError, ValueError) as error:
-        said = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
-        raise ValueError(printable(said[:LINE])) from error
+        message = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
+        raise ValueError(printable(message[:LINE])) from error
     return state
 
 
 def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: str) -> None:
-    """Raise ValueError that names a tensor that is not as in `shapes`, or not finite."""
+    """Raise ValueError if a tensor differs from `shapes` or is not finite; the message names it."""
     wrong = state.keys() ^ shapes.keys()
     if wrong:
         raise ValueError(f"{where}: missing or unknown: {short(sorted(wrong))}")
@@ -169,13 +169,13 @@ def read_config(folder: Path) -> AdapterFile:
 def from_official(
     checkpoint: dict[str, Tensor] | str | Path,
 ) -> tuple[AdapterConfig, dict[str, Tensor]]:
-    """Convert the authors' state dict or file (.pth, .safetensors) to a config and a state dict.
+    """Convert the authors' state dict or file (.pth, .safetensors) for `add_adapter`.
 
-    They are for `add_adapter`. Keys may start with "clip." and be below "model"; keys of no adapter
-    are ignored. Dropout and activation are not stored, so the config has those of the released runs
-    (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is missing, its shape
-    does not fit the others or a number is not finite, and for a file with more than tensors and
-    plain data (nothing in it is run).
+    Returns a config and a state dict. Keys may start with "clip." and be below "model"; keys of no
+    adapter are ignored. Dropout and activation are not stored, so the config has those of the
+    released runs (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is
+    missing, its shape does not fit the others or a number is not finite, and for a file with more
+    than tensors and plain data (nothing in it is run).
     """
     if isinstance(checkpoint, dict):
         where = "the state dict"

@@ -28,71 +28,95 @@ AboveZero = Annotated[float, Field(ge=1e-6)]
 
 @checked_dataclass
 class ReadConfig:
-    """Settings for reading and comparing captions and clips.
+    """How captions and clips are read and compared.
 
-    `encode`, `evaluate` and `MediaIndex` take them; `TrainConfig` has the same, with the same
-    defaults.
+    `encode`, `evaluate` and `MediaIndex` take it; `TrainConfig` has the same fields and defaults.
 
-    The default similarity works for pictures too: for an item of one frame it is the plain cosine.
-    With `fps` None, `max_frames` are spread over the whole clip. The paper's 32 words and one frame
-    a second are set by the recipes. Raises ValueError that names the field and its value.
+    Args:
+        similarity: how the frames of a clip are pooled. For an item of one frame both are the plain
+            cosine.
+        temperature: of text-conditioned pooling; the paper's τ.
+        max_words: tokens of a caption, start and end included; the recipes set the paper's 32.
+        max_frames: frames of a clip, spread evenly over what `fps` gives.
+        fps: frames a second; None takes every frame. The recipes set the paper's 1.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
     similarity: Literal["mean_pooled", "text_conditioned"] = "text_conditioned"
-    # of text-conditioned pooling; the paper's τ
     temperature: AboveZero = 5.0
-    max_words: Annotated[int, Field(ge=3)] = 77  # tokens, including start and end
+    max_words: Annotated[int, Field(ge=3)] = 77
     max_frames: Positive = 12
-    fps: AboveZero | None = None  # frames a second; None: every frame
+    fps: AboveZero | None = None
 
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
-    """Settings of one run of `cma.train`.
+    """The settings of one run of `cma.train`.
 
     The defaults are the paper's (section 4.1), except `max_words`, `fps`, `optimizer`, `select_on`,
-    `precision`, `gradient_divisor` and `mask_same_item`, which a benchmark's recipe `paper` sets.
-    Media are read as `ReadConfig` says, so that an index searches as a run was trained.
+    `precision`, `gradient_divisor` and `mask_same_item`, which the recipe `paper` of a benchmark
+    sets. An index that reads media with the same `ReadConfig` fields searches as the run was
+    trained.
 
-    `if_exists` is for a run that is in `runs_dir/name` already. "resume" continues it, or returns
-    it if it is finished; other settings or data are an error. "replace" deletes its files, once
-    all inputs are found, and trains again, from the weights that the adapter has then: after a run
-    those are the trained ones. Raises ValueError that names the field, its value and what is
-    allowed.
+    Args:
+        name: the run is written to `runs_dir/name`.
+        epochs: passes through the training items.
+        batch_size: pairs of a step, over all processes.
+        lr: the highest rate of the schedule.
+        weight_decay: on weights; biases have none.
+        warmup: the share of all steps in which the rate rises.
+        optimizer: "adamw", or the authors' "bert_adam" with their schedule.
+        loss: "cross_entropy", or SigLIP's "sigmoid", which needs its logit bias.
+        max_grad_norm: gradients are clipped to this norm.
+        seed: decides held-out items, batches and dropout.
+        select_on: which split chooses the epoch that is kept; "last" keeps the last one. The
+            authors use "test".
+        select_by: text-to-visual R@1, or mR, the less noisy mean of six recalls.
+        val_items: how many training items are held out if a dataset has no val split.
+        report_on: the split of the final numbers; with "val" the test split is never read.
+        epoch_unit: whether an epoch has each (item, caption) once, or each item.
+        precision: "fp16" is half precision throughout, as the authors train.
+        gradient_divisor: divides the gradient before clipping; 4 in the authors' 4 processes.
+        mask_same_item: whether captions of one item in a batch are left out as negatives.
+        micro_batch: pairs in memory at once: a number, "auto", or None for all.
+        checkpoint_activations: compute activations again in the backward pass: less memory, slower.
+        workers: processes that decode media.
+        cache: keep the preprocessed pixels of a small dataset in memory.
+        eval_items: evaluate on so many items only.
+        if_exists: for a run that is in `runs_dir/name` already. "resume" continues it, or returns
+            it if it is finished. "replace" deletes its files once all inputs are found, and trains
+            again from the adapter's current weights: after a run, those are the trained ones.
+        runs_dir: the folder of all runs.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
-    # the run is written to runs_dir/name
     name: Annotated[str, AfterValidator(_folder_name)] = "run"
     epochs: Positive = 5
     batch_size: Positive = 128
-    lr: NotNegative = 1e-5  # the highest rate of the schedule
-    weight_decay: NotNegative = 0.2  # on weights; biases have none
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of all steps
-    # "bert_adam": the authors' optimiser and schedule
+    lr: NotNegative = 1e-5
+    weight_decay: NotNegative = 0.2
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.1
     optimizer: Literal["adamw", "bert_adam"] = "adamw"
-    # "sigmoid": SigLIP's, needs its logit bias
     loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
-    # chooses the kept epoch; the authors use "test"
     select_on: Literal["val", "last", "test"] = "val"
-    select_by: Literal["R@1", "mR"] = "R@1"  # text-to-visual, or the less noisy mean of six recalls
-    val_items: Positive = 1000  # training items held out if a dataset has no val split
-    # the split of the final numbers; "val" never reads test
+    select_by: Literal["R@1", "mR"] = "R@1"
+    val_items: Positive = 1000
     report_on: Literal["test", "val"] = "test"
-    # an epoch: each (item, caption), or item, once
     epoch_unit: Literal["captions", "items"] = "captions"
-    # "fp16": throughout, as the authors do
     precision: Literal["float32", "bf16", "fp16"] = "float32"
-    # divides the gradient before clipping; 4 in the authors' 4 processes
     gradient_divisor: Positive = 1
-    mask_same_item: bool = True  # captions of one item in a batch are not each other's negatives
-    micro_batch: Positive | Literal["auto"] | None = None  # pairs in memory at once; None: all
-    # compute them again in the backward pass: less memory, slower
+    mask_same_item: bool = True
+    micro_batch: Positive | Literal["auto"] | None = None
     checkpoint_activations: bool = False
-    workers: Annotated[int, Field(ge=0)] = 0  # processes that decode media
-    cache: bool = False  # keep preprocessed pixels in memory (small sets)
-    eval_items: Positive | None = None  # evaluate on that many items only (tiny runs)
+    workers: Annotated[int, Field(ge=0)] = 0
+    cache: bool = False
+    eval_items: Positive | None = None
     if_exists: Literal["resume", "replace"] = "resume"
     runs_dir: str | Path = "runs"
 

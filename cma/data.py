@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from . import files
-from .media import Held, MediaError, exists
+from .media import InMemoryImage, MediaError, exists
 
 SPLITS = ("train", "val", "test")
 HINT = "; the folder is no finished dataset: prepare it by `python -m data_prep`"
@@ -29,7 +29,7 @@ READINGS = {"image": "captions", "video": "items"}
 
 
 def _inside(name: str) -> str:
-    if files.leads_out(name):
+    if files.escapes_folder(name):
         raise ValueError("expected a path inside the folder")
     return name
 
@@ -145,13 +145,13 @@ class RetrievalDataset:
             counts = f"the media of {len(missing):,} of {len(self):,} items are missing"
             raise MediaError(f"{self.folder} ({self.split}): {counts}, the first is {missing[0]}")
 
-    def path(self, item: Item) -> Path | Held:
+    def path(self, item: Item) -> Path | InMemoryImage:
         """Return where the item's media are, for `cma.media`: a path, or its row in memory.
 
         The path may be a folder of frames, or name a member of a shard.
         """
         if self.rows is not None:
-            return Held(self.rows, self.column, int(item.file_name))
+            return InMemoryImage(self.rows, self.column, int(item.file_name))
         if self.media_root is None:
             return self.folder / item.file_name
         return self.media_root / PurePosixPath(item.file_name).relative_to("media")
@@ -173,15 +173,24 @@ def load(
     caption_column: str = "caption",
     id_column: str = "",
 ) -> RetrievalDataset:
-    """Read the train, val or test split of a dataset folder.
+    """Read the train, val or test split of a dataset folder, or of a `datasets.Dataset`.
 
-    Instead of a folder, give a `datasets.Dataset` of pictures, which becomes the split that you
-    name. `image_column` holds PIL images, `caption_column` a caption or a list of captions a row;
-    the row numbers are the ids, unless `id_column` names others.
+    Args:
+        folder: a dataset folder; or a `datasets.Dataset` of pictures, which becomes the split that
+            you name. Its row numbers are the ids.
+        split: "train", "val" or "test".
+        image_column: the column of a `datasets.Dataset` with PIL pictures.
+        caption_column: its column with a caption, or a list of captions, in each row.
+        id_column: its column with ids, if row numbers will not do.
 
-    Raises FileNotFoundError if `dataset.json` or `metadata.jsonl` is missing, ValueError if their
-    content is not as expected (with file and line, or row) or if there is no such split or column,
-    and TypeError for anything else than a folder or dataset.
+    Returns:
+        The split, as a `RetrievalDataset`.
+
+    Raises:
+        FileNotFoundError: `dataset.json` or `metadata.jsonl` is missing.
+        ValueError: their content is not as expected (with file and line, or row), or there is no
+            such split or column.
+        TypeError: `folder` is neither a folder nor a dataset.
 
     >>> import cma, pathlib, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())

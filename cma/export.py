@@ -152,7 +152,7 @@ def sentence_transformer(model: RetrievalModel, folder: str | Path) -> object:
 
 def _write(model: RetrievalModel, folder: Path) -> None:
     """Write the model, its processor, and how sentence-transformers calls them."""
-    with model.turn():
+    with model.lock:
         name = model.active
         with model.using(name, model.scale):
             state = {key: value.clone() for key, value in _merged(model.clip).items()}

@@ -68,16 +68,19 @@ class Family:
         return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
 
     def tokenize(
-        self, tokenizer: object, texts: Sequence[str], places: int, most: int
+        self, tokenizer: object, texts: Sequence[str], places: int, max_tokens: int
     ) -> tuple[Tensor, int]:
-        """Return ids [T, L] for `places`, and how many were cut to `most` tokens, end included."""
+        """Return ids [T, L] for `places`, and how many were cut to `max_tokens`, end included."""
         # half a character becomes "?"
         texts = [text.encode(errors="replace").decode() for text in texts]
         if self.lower:
             texts = [text.lower() for text in texts]
         rows = tokenizer(texts, verbose=False)["input_ids"]
-        cut = sum(len(row) > most for row in rows)
-        ids = [torch.tensor(row[: most - 1] + row[-1:] if len(row) > most else row) for row in rows]
+        cut = sum(len(row) > max_tokens for row in rows)
+        ids = [
+            torch.tensor(row[: max_tokens - 1] + row[-1:] if len(row) > max_tokens else row)
+            for row in rows
+        ]
         padding = tokenizer.pad_token_id or 0
         if self.full:
             ids[0] = F.pad(ids[0], (0, places - len(ids[0])), value=padding)
@@ -86,9 +89,9 @@ class Family:
     def encode_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
         """Return embeddings [T, D] of ids [T, L]. ValueError for ids not padded as needed."""
         config = clip.config.text_config
-        if self.full and ids.shape[1] != (most := config.max_position_embeddings):
+        if self.full and ids.shape[1] != (places := config.max_position_embeddings):
             raise ValueError(
-                f"{self.name} reads padding: input_ids must be [T, {most}], not {[*ids.shape]}"
+                f"{self.name} reads padding: input_ids must be [T, {places}], not {[*ids.shape]}"
             )
         mask = {"attention_mask": (ids != config.pad_token_id).long()} if self.mask else {}
         out = clip.text_model(input_ids=ids, **mask)
@@ -135,22 +138,22 @@ FAMILIES = {  # the keys are values of `config.model_type`
 
 def family_of(config: object, name: object = "the backbone") -> Family:
     """Return the family of a model's configuration. Raises ValueError: why it is in none."""
-    kind = getattr(config, "model_type", None)
-    if kind in FAMILIES:
-        return FAMILIES[kind]
+    model_type = getattr(config, "model_type", None)
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
     why = "how another reads is not in cma/families.py"
-    if kind == "siglip2":
+    if model_type == "siglip2":
         why = "NaFlex takes three tensors a picture; try google/siglip2-base-patch16-224"
     known = " or ".join(f"{family.name} (`{family.model}`)" for family in FAMILIES.values())
-    raise ValueError(f"{name}: a model of type {kind!r}; expected a {known}: {why}")
+    raise ValueError(f"{name}: a model of type {model_type!r}; expected a {known}: {why}")
 
 
 def check_model(clip: object) -> Family:
     """Return a model's family. Raises ValueError if it is in none, TypeError for a part."""
-    kind = type(clip).__name__
-    family = family_of(getattr(clip, "config", None), f"clip is a {kind}")
+    class_name = type(clip).__name__
+    family = family_of(getattr(clip, "config", None), f"clip is a {class_name}")
     if not isinstance(clip, getattr(transformers, family.model)):
-        raise TypeError(f"expected a {family.model} as RetrievalModel(clip, …), not a {kind}")
+        raise TypeError(f"expected a {family.model} as RetrievalModel(clip, …), not a {class_name}")
     return family
 
 

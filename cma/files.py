@@ -63,31 +63,31 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def read_json(path: Path | str, kind: type[T], hint: str = "") -> T:
-    """Read a JSON file as `kind`, a dataclass or any type. Nothing is converted silently.
+def read_json(path: Path | str, as_type: type[T], hint: str = "") -> T:
+    """Read a JSON file as `as_type`, a dataclass or any type. Nothing is converted silently.
 
     Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected
     and found, and the `hint`, such as "; save it again".
     """
-    return parse_json(_text(Path(path), hint), kind, str(path), hint)
+    return parse_json(_text(Path(path), hint), as_type, str(path), hint)
 
 
-def read_jsonl(path: Path | str, kind: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
+def read_jsonl(path: Path | str, as_type: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
     """Yield (`file:line`, value) for each line of a `.jsonl` file. Raises as `read_json`."""
     for number, line in enumerate(_text(Path(path), hint).rstrip("\n").split("\n"), start=1):
-        yield f"{path}:{number}", parse_json(line, kind, f"{path}:{number}", hint)
+        yield f"{path}:{number}", parse_json(line, as_type, f"{path}:{number}", hint)
 
 
-def parse_json(text: str, kind: type[T], where: str, hint: str = "") -> T:
-    """Parse one JSON value as `kind`. Raises ValueError in one line that starts with `where`."""
+def parse_json(text: str, as_type: type[T], where: str, hint: str = "") -> T:
+    """Parse one JSON value as `as_type`. Raises ValueError in one line that starts with `where`."""
     try:
-        return _adapter(kind).validate_json(text.encode(errors="surrogatepass"), strict=True)
+        return _adapter(as_type).validate_json(text.encode(errors="surrogatepass"), strict=True)
     except ValidationError as error:
         first, expected = _first(error)
         place = ".".join(map(str, first["loc"]))
         key = f"{short(place)}: " if place else ""
-        said = f"{where}: {key}{expected}, found {short(first['input'])}{hint}"
-        raise ValueError(printable(said)) from None
+        message = f"{where}: {key}{expected}, found {short(first['input'])}{hint}"
+        raise ValueError(printable(message)) from None
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
@@ -127,8 +127,8 @@ def _first(error: ValidationError) -> tuple[dict, str]:
     first = error.errors(include_url=False)[0]
     if first["type"] == "missing":
         return first, "expected, but missing"
-    said = first["msg"].removeprefix("Value error, ").replace("Invalid JSON", "broken JSON", 1)
-    return first, re.sub(r"^\w+ should (be|have) ", "expected ", said)
+    message = first["msg"].removeprefix("Value error, ").replace("Invalid JSON", "broken JSON", 1)
+    return first, re.sub(r"^\w+ should (be|have) ", "expected ", message)
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
@@ -147,7 +147,7 @@ def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) ->
         yield Path(parent), folders, sorted(files)
 
 
-def leads_out(name: str) -> bool:
+def escapes_folder(name: str) -> bool:
     """Return whether a file name is absolute or has `..`, for POSIX or Windows."""
     kinds = PurePosixPath(name), PureWindowsPath(name)
     return any(path.root or ".." in path.parts for path in kinds) or bool(PurePath(name).drive)

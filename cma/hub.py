@@ -23,7 +23,7 @@ TEMPLATE = Path(__file__).parent / "adapter_card.md"
 
 
 def fetch(source: str | Path, files: Sequence[str], revision: str | None = None) -> Path:
-    """Return an adapter's folder: `source`, or that of the fetched `files` of "user/name".
+    """Return an adapter's folder: `source` itself, or the cached `files` of the hub's "user/name".
 
     Raises FileNotFoundError if `source` is neither, OSError in one line if the files cannot be
     fetched. A file that the repository lacks is missed when it is read.
@@ -69,12 +69,12 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
         )
         return str(ModelCard(card))  # checks the metadata before the text
     except (AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError) as error:
-        said = printable(f"record: {error}; expected that of the run which trained the adapter")
-        raise ValueError(said) from error
+        message = printable(f"record: {error}; expected that of the run which trained the adapter")
+        raise ValueError(message) from error
 
 
 def write_card(folder: Path, card: str) -> None:
-    """Write README.md. One that is not ours or that somebody has edited is kept, with a warning."""
+    """Write README.md, unless one is there that somebody has written or edited (warns)."""
     if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 

@@ -12,14 +12,14 @@ Ids = Sequence | Tensor | None
 def symmetric_cross_entropy(
     logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None
 ) -> Tensor:
-    """Mean of the cross-entropies of logits [N, N] along both axes, as in CLIP.
+    """Return the mean cross-entropy of logits [N, N] along both axes, as in CLIP.
 
     Text i belongs to item i.
 
     Two pairs with the same entry in `item_ids` [N] show the same item; two with the same entry in
-    `caption_ids` [N] have the same caption. Such pairs are no negatives of each other: off the
-    diagonal, their logits become -inf. Returns a float32 scalar. Raises ValueError if `logits` is
-    not square, or if there are not N ids.
+    `caption_ids` [N] have the same caption. Such pairs do not count as negatives for each other:
+    off the diagonal, their logits become -inf. Returns a float32 scalar. Raises ValueError if
+    `logits` is not square, or if there are not N ids.
 
     >>> import torch
     >>> from cma.losses import symmetric_cross_entropy
@@ -36,7 +36,7 @@ def symmetric_cross_entropy(
 
 
 def sigmoid(logits: Tensor, item_ids: Ids = None, caption_ids: Ids = None) -> Tensor:
-    """Mean over texts of -sum_j log sigmoid(z_ij logits_ij); z is 1 on the diagonal, else -1.
+    """Return the mean over texts of -sum_j log sigmoid(z_ij logits_ij); z is 1 for i = j, else -1.
 
     Source: Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training"; logits = scale ·
     cosine + bias. Off the diagonal, pairs of one item or caption are left out: they are neither

@@ -1,9 +1,10 @@
 """The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
 
 import importlib
+import inspect
 import json
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from functools import partial
 from typing import ClassVar
@@ -31,7 +32,7 @@ class Method(nn.Module):
     """One way to adapt a CLIP that stays frozen; all of its parameters are trained.
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
-    It makes its parameters in `__init__` and acts on CLIP in `hang`; it never copies a forward.
+    It makes its parameters in `__init__` and changes CLIP in `install`; it never copies a forward.
     Only parameters and buffers are saved: other tensors must get the same values whenever it is
     built. `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works
     on. `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at
@@ -49,11 +50,12 @@ class Method(nn.Module):
     halves: ClassVar[bool] = True
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
-    hung: bool = False  # whether it has acted on a CLIP, so that its `hang` works
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        if not inspect.isgeneratorfunction(cls.install) and cls.install is not Method.install:
+            raise TypeError(f"{cls.__name__}.install must yield a handle after each change")
         if "NAME" in vars(cls):
             METHODS[cls.NAME] = cls
 
@@ -70,8 +72,8 @@ class Method(nn.Module):
         known = [option.name for option in fields(cls.Options)]
         wrong = sorted(given.keys() - set(known))
         if wrong:
-            said = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
-            raise ValueError(f"{cls.NAME}: {said}")
+            message = f"options are {', '.join(known) or 'none'}, not {', '.join(wrong)[:99]}"
+            raise ValueError(f"{cls.NAME}: {message}")
         return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
@@ -88,17 +90,18 @@ class Method(nn.Module):
             why = f"{str(error)[:200].splitlines()[0]}; __init__ may not read a tensor's values"
             raise ValueError(f"{cls.NAME}: cannot be built from shapes alone: {why}") from error
         numbers = sum(value.numel() for value in state.values())
-        most = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
-        if numbers > most:
-            said = f"{str(options)[:200]} mean {numbers:,} numbers, expected {most:,} at most"
-            raise ValueError(f"{cls.NAME}: {said}")
+        max_numbers = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
+        if numbers > max_numbers:
+            message = (
+                f"{str(options)[:200]} mean {numbers:,} numbers, expected {max_numbers:,} at most"
+            )
+            raise ValueError(f"{cls.NAME}: {message}")
         return state
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterable:
+    def install(self, clip: nn.Module, scale: float) -> Iterator:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Yields, each as soon as it is made, or returns objects whose `remove()` undoes that, such as
-        the handles of torch's hooks.
+        Yields after each change an object whose `remove()` undoes it, such as the handle of a hook.
         """
         raise NotImplementedError
 
@@ -138,7 +141,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
         if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):
             self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""
         for i, name in enumerate(("after_attention", "after_mlp")):
             for tower, depth, sublayer in parts(clip, name):
@@ -156,10 +159,10 @@ def describe(method: Method | None) -> tuple[str, dict | None]:
 
 
 def class_of(method: object) -> type[Method]:
-    """Return the class with this `NAME`, or the one whose options these are; a class as it is.
+    """Return the method class with this `NAME` or these options; a class is returned as it is.
 
-    The class is one of ours or your own. Raises ValueError that lists the names, TypeError for
-    anything else.
+    Your own classes are found, too. Raises ValueError for an unknown name (lists them all),
+    TypeError for anything else.
     """
     if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
         METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
@@ -173,13 +176,13 @@ def class_of(method: object) -> type[Method]:
         there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
         raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
     # options that a method has from its base class are those of several
-    kinds = [
-        kind
-        for kind in METHODS.values()
-        if kind.Options is type(method) is not kind.__base__.Options
+    classes = [
+        each
+        for each in METHODS.values()
+        if each.Options is type(method) is not each.__base__.Options
     ]
-    if len(kinds) == 1:
-        return kinds[0]
+    if len(classes) == 1:
+        return classes[0]
     wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
     raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 

@@ -32,16 +32,22 @@ def retrieval_metrics(
     visual_to_text: str = "captions",
     graded: Tensor | None = None,
 ) -> dict:
-    """R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
+    """Return R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
-    With `graded` [T, V], how relevant each item is to each text (0: not at all), also nDCG@10 and
-    mAP in both directions, see `graded_metrics`.
+    Args:
+        similarity: scores [T, V]; higher is better.
+        text_to_item: [T], the index of each text's item; an item may have any number of texts.
+        visual_to_text: "captions" ranks an item's best caption among all captions (images); "items"
+            ranks the items by their best caption (MSVD, VATEX).
+        graded: [T, V], how relevant each item is to each text (0: not at all).
 
-    similarity [T, V]; text_to_item [T]: the item each text belongs to, any number of texts to an
-    item. visual_to_text: "captions" ranks an item's best caption among all captions (images),
-    "items" ranks the items by their best caption (MSVD, VATEX). Raises ValueError for a NaN (its
-    position is named), an index out of range, and an item without captions (`ranks` accepts it as a
-    distractor).
+    Returns:
+        {"text_to_visual": {"R@1", "R@5", "R@10", "MdR", "MnR"}, "visual_to_text": {…}, "mR"}; with
+        `graded`, each direction also has nDCG@10 and mAP (`graded_metrics`).
+
+    Raises:
+        ValueError: a score is NaN (its position is named), an index is out of range, or an item has
+            no caption (`ranks` accepts it as a distractor).
 
     >>> import torch
     >>> from cma.metrics import retrieval_metrics
@@ -160,10 +166,10 @@ def bootstrap_means(
     queries = np.bincount(owner)
     items = len(queries)
     rng = np.random.default_rng(seed)
-    most = max(1, DRAWN // len(owner))
+    max_draws = max(1, DRAWN // len(owner))
     means = []
-    for start in range(0, samples, most):
-        count = min(most, samples - start)
+    for start in range(0, samples, max_draws):
+        count = min(max_draws, samples - start)
         chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
         # counts per item
         drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)
@@ -248,8 +254,8 @@ class Audit:
         lines = []
         for name, question in QUESTIONS.items():
             change = getattr(self, name)
-            said = f"yes, by up to {change:.2g} of the range of scores" if change else "no"
-            lines.append(f"{question} {self.failures.get(name, said)}")
+            message = f"yes, by up to {change:.2g} of the range of scores" if change else "no"
+            lines.append(f"{question} {self.failures.get(name, message)}")
         return "\n".join(lines)
 
 
@@ -296,8 +302,8 @@ def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
     def change(rows: Sequence[int], columns: Sequence[int]) -> float:
         """The largest one when these texts and items are scored alone, in this order."""
         part = _scored(score, texts, items, rows, columns)
-        most = float((part - scores[list(rows)][:, list(columns)]).abs().max())
-        return 0.0 if most <= rounded else most / span if span else float("inf")
+        max_difference = float((part - scores[list(rows)][:, list(columns)]).abs().max())
+        return 0.0 if max_difference <= rounded else max_difference / span if span else float("inf")
 
     if change(*every):
         hint = "call eval(), or fix the seed in it"
@@ -385,8 +391,8 @@ def _scored(
         with torch.no_grad():
             found = torch.as_tensor(score(picked(texts, rows), picked(items, columns)))
     except Exception as error:  # whatever it is, `score` is the user's
-        said = " ".join(str(error).split())
-        raise ValueError(f"{what} fails: {type(error).__name__}: {said}") from error
+        message = " ".join(str(error).split())
+        raise ValueError(f"{what} fails: {type(error).__name__}: {message}") from error
     if found.shape != (len(rows), len(columns)):
         expected = [len(rows), len(columns)]
         raise ValueError(f"{what}: expected the shape {expected}, not {list(found.shape)}")

@@ -26,7 +26,7 @@ from .families import check_model
 from .files import short
 from .media import to_pixels
 from .method import Method, class_of
-from .patching import TOWERS, activate, deactivate, encoder_layers, on_clip, parts
+from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
@@ -36,14 +36,20 @@ NOTHING: State = (None, 1.0)
 
 
 class RetrievalModel(nn.Module):
-    """A frozen CLIP and any number of named adapters, or other methods; at most one acts.
+    """A frozen CLIP with named adapters, or other methods, of which at most one is active.
 
-    It starts without adapter and in eval mode. `train()` switches the adapters' dropout, never
-    CLIP's. Models may share one CLIP: before a model encodes, it makes its own adapter act. Threads
-    may share a model: each method that switches or encodes waits for the CLIP's `turn`.
-    `processor` may be None if only tensors are encoded. `cut` is the number of captions that the
-    last call cut. Raises ValueError if `clip` is in no family, TypeError if it is only a part of
-    such a model, and ValueError for a tokenizer that does not fit.
+    A new model has no adapter and is in eval mode. `train()` switches the adapters' dropout, never
+    CLIP's. Models may share one CLIP: each makes its own adapter act before it encodes. Threads may
+    share a model: whatever switches or encodes waits for the CLIP's `lock`. `cut`: how many
+    captions the last call truncated.
+
+    Args:
+        clip: the backbone, which is frozen in place.
+        processor: its tokenizer and image processor; None if you encode tensors only.
+
+    Raises:
+        ValueError: `clip` is in no family, or the tokenizer does not fit it.
+        TypeError: `clip` is only a part of such a model.
     """
 
     def __init__(self, clip: PreTrainedModel, processor: ProcessorMixin | None = None) -> None:
@@ -51,13 +57,12 @@ class RetrievalModel(nn.Module):
         self.family = check_model(clip)
         if processor is not None:
             check_tokenizer(clip, processor.tokenizer)
-        with on_clip(clip).turn.taken():
+        with patch_of(clip).lock:
             deactivate(clip)  # an adapter of another model that used this CLIP before
             self.clip = clip.requires_grad_(False).eval()
         self.processor = processor
         self.adapters = nn.ModuleDict()
-        # what `set_adapter` has chosen, and above it the choice of each `using` that is entered
-        self._states: list[State] = [NOTHING]
+        self._chosen: State = NOTHING
         self.cut = 0
         self._warned = False
         self.eval()
@@ -66,7 +71,7 @@ class RetrievalModel(nn.Module):
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """Load a backbone ("mini", a hub id or a folder) as a model. Raises as `cma.load_backbone`.
+        """Load a backbone as a model. Arguments and errors are those of `cma.load_backbone`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> model.encode_text(["a red cat", "two birds"]).shape
@@ -82,11 +87,22 @@ class RetrievalModel(nn.Module):
         dtype: torch.dtype = torch.float32,
         device: Device = None,
     ) -> RetrievalModel:
-        """Load an adapter and, at its revision, the backbone it names. It acts from now on.
+        """Load an adapter together with the backbone it was trained on, and activate the adapter.
 
-        `source` and `revision`: as in `load_adapter`. The adapter's name is the last part of
-        `source`, with "_" for a dot. Raises as `load_adapter` and `load_backbone`, ValueError for
-        another backbone.
+        Args:
+            source: a folder or "user/name" on the hub, as in `load_adapter`. Its last part, with
+                "_" for a dot, becomes the adapter's name.
+            revision: the adapter's branch, tag or commit on the hub.
+            dtype: the precision of the backbone.
+            device: where the model goes; the CPU by default.
+
+        Returns:
+            The model, with the backbone at the revision that the adapter names.
+
+        Raises:
+            ValueError: this backbone cannot be found here; load it yourself, then use
+                `load_adapter`.
+            FileNotFoundError, OSError: as in `load_adapter` and `load_backbone`.
         """
         folder = hub.fetch(source, FILES, revision)
         wanted = read_config(folder).backbone
@@ -112,14 +128,24 @@ class RetrievalModel(nn.Module):
         seed: int | None = None,
         **options: object,
     ) -> Method:
-        """Build an adapter, or another method, with random or given weights. It acts from now on.
+        """Build an adapter, or another method, and activate it.
 
-        `config` is a `cma.AdapterConfig`, the options of another method, its name in
-        `cma.methods.NAMES` or a class of your own; `options` are fields that differ. With a `seed`
-        it decides the initial values, and the CPU's random state is not changed. Raises ValueError
-        for a name that is in use or cannot be used, an unknown method, options that do not fit the
-        backbone or mean far more numbers than it has, and weights with a missing or extra key, a
-        wrong shape, or a number that is not finite (named).
+        Args:
+            name: what you will call it.
+            config: a `cma.AdapterConfig`, the options of another method, its name in
+                `cma.methods.NAMES`, or a class of your own.
+            state_dict: its weights; random ones by default.
+            seed: decides the random weights, and leaves the CPU's random state as it was.
+            **options: fields that differ from those of `config`.
+
+        Returns:
+            The method, which is also `model.adapters[name]`.
+
+        Raises:
+            ValueError: the name is taken or cannot be used, the method is unknown, its options do
+                not fit the backbone or mean far more numbers than it has, or a weight is missing,
+                unexpected, misshaped or not finite (named).
+            TypeError: `config` is none of the above.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig(bottleneck_dim=4))
@@ -127,15 +153,15 @@ class RetrievalModel(nn.Module):
         >>> model.active, lora.NAME, adapter.options.shared_dim
         ('lora', 'LoRA', 16)
         """
-        kind = class_of(config)
-        given = vars(config) if isinstance(config, kind.Options) else {}
-        chosen = kind.options_from(given | options)
-        with self.turn():
+        method_class = class_of(config)
+        given = vars(config) if isinstance(config, method_class.Options) else {}
+        chosen = method_class.options_from(given | options)
+        with self.lock:
             with self.using(None), torch.random.fork_rng(devices=[], enabled=seed is not None):
-                kind.shapes(self, chosen)
+                method_class.shapes(self, chosen)
                 if seed is not None:
                     torch.manual_seed(seed)
-                method = kind(self, chosen)
+                method = method_class(self, chosen)
             if state_dict is not None:
                 check_tensors(state_dict, method.state_dict(), f"adapter {name!r}")
                 method.load_state_dict(state_dict)
@@ -151,25 +177,31 @@ class RetrievalModel(nn.Module):
         method.to(self.device).train(self.training)
         activate(self.clip, method)
         self.adapters[name] = method
-        self._states[-1] = (name, 1.0)
+        self._chosen = (name, 1.0)
         return method
 
     def remove_adapter(self, name: str) -> None:
         """Remove the adapter `name`. Raises ValueError if it is unknown.
 
-        If it acts, none acts afterwards, also after a `using` around.
+        If it is active, no adapter is active afterwards, not even after a `using` around this call.
         """
-        with self.turn():
+        with self.lock:
             self.get_adapter(name)
-            self._states = [NOTHING if one[0] == name else one for one in self._states]
+            if self._chosen[0] == name:
+                self._chosen = NOTHING
             self._act()
             del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Let the adapter `name` act; with None none acts, and CLIP is bitwise as loaded.
+        """Activate the adapter `name`, or none: then CLIP computes bitwise as it was loaded.
 
-        `scale` multiplies what is added (1: as trained). Raises ValueError for an unknown name or
-        bad scale; then what was chosen before acts when the model next encodes.
+        Args:
+            name: an adapter of this model, or None.
+            scale: multiplies what the adapter adds; 1 is as trained.
+
+        Raises:
+            ValueError: the name is unknown, or the method cannot act at this scale. The previous
+                adapter then stays active.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -180,54 +212,60 @@ class RetrievalModel(nn.Module):
         """
         if not math.isfinite(scale):
             raise ValueError(f"scale must be a number, not {scale!r}")
-        with self.turn():
+        with self.lock:
             activate(self.clip, None if name is None else self.get_adapter(name), scale)
-            self._states[-1] = (name, float(scale))
+            self._chosen = (name, float(scale))
 
     def _act(self) -> None:
-        """Let on CLIP act what this model has chosen."""
-        name, scale = self._states[-1]
+        """Install this model's active adapter on CLIP, which other models may share."""
+        name, scale = self._chosen
         activate(self.clip, None if name is None else self.adapters[name], scale)
 
     @property
     def active(self) -> str | None:
-        """The name of the adapter that acts, or None. `using` in another thread is not seen."""
-        return self._state[0]
+        """The name of the active adapter, or None; waits while another thread uses the model."""
+        with self.lock:
+            return self._chosen[0]
 
     @property
     def scale(self) -> float:
         """What the active adapter's output is multiplied by."""
-        return self._state[1]
+        with self.lock:
+            return self._chosen[1]
 
     @property
-    def _state(self) -> State:
-        return self._states[-1 if on_clip(self.clip).turn.mine else 0]
+    def lock(self) -> AbstractContextManager:
+        """The lock of the CLIP: inside `with model.lock`, this thread has the CLIP to itself.
 
-    def turn(self) -> AbstractContextManager[None]:
-        """Hold the lock of the CLIP, which models may share, in a `with`: this thread has it alone.
-
-        Everything that switches an adapter, embeds or takes a training step holds it. A thread may
-        take it again while it holds it.
+        Everything that switches an adapter, embeds or takes a training step holds it. A thread that
+        holds it may take it again.
         """
-        return on_clip(self.clip).turn.taken()
+        return patch_of(self.clip).lock
 
     @contextmanager
     def using(self, name: str | None, scale: float = 1.0, training: bool = False) -> Iterator[None]:
-        """In this context the adapter `name` acts (or none), in eval mode without gradients.
+        """Activate the adapter `name`, or none, inside a `with`: in eval mode, without gradients.
 
-        With `training` it has both, dropout and gradients. Other threads wait and see
-        nothing of it.
+        Other threads wait until the block ends and never see its adapter.
+
+        Args:
+            name: an adapter of this model, or None.
+            scale: multiplies what the adapter adds; 1 is as trained.
+            training: whether dropout and gradients are on.
+
+        Raises:
+            ValueError: as in `set_adapter`.
         """
-        with self.turn(), torch.set_grad_enabled(training):
-            before = self.training
-            self._states.append(self._states[-1])
+        with self.lock, torch.set_grad_enabled(training):
+            chosen = self._chosen
+            mode = self.training
             try:
                 self.set_adapter(name, scale)
                 self.train(training)
                 yield
             finally:
-                self._states.pop()
-                self.train(before)
+                self._chosen = chosen if chosen[0] in (None, *self.adapters) else NOTHING
+                self.train(mode)
                 self._act()
 
     def get_adapter(self, name: str) -> Method:
@@ -246,18 +284,24 @@ class RetrievalModel(nn.Module):
         license: str = "",
         source: str = "",
     ) -> None:
-        """Write the two files and the model card of the adapter `name`.
+        """Write the adapter `name` and its model card into a folder.
 
-        They are `adapter_config.json`, `adapter_model.safetensors` and README.md.
+        The files are `adapter_config.json`, `adapter_model.safetensors` and README.md. A README.md
+        that somebody has edited is kept, with a warning.
 
-        `record` of the run that trained it fills the card: a `RunRecord`, its dict, or a path. A
-        dict may have "forgetting": {"dataset": name, "difference": as in
-        `results/forgetting.json`}. The `license` ("mit", as the hub names it) is your choice;
-        without one the card says unknown. `source` is what the card tells others to load: a hub id,
-        or else the folder's name. A README.md with other text is kept, with a warning.
-        Raises ValueError for an unknown name, an empty folder name, and a record of no training or
-        of another method, other options or another backbone. Whether it is of this adapter or of
-        one that differs only in its weights is not checked.
+        Args:
+            folder: where the files go; created if needed.
+            name: an adapter of this model.
+            record: of the run that trained the adapter, for the card: a `RunRecord`, its dict, or a
+                path. A dict may have "forgetting": {"dataset": name, "difference": as in
+                `results/forgetting.json`}.
+            license: your choice, as the hub names it ("mit"); without one the card says unknown.
+            source: the hub id that the card tells others to load; the folder's name by default.
+
+        Raises:
+            ValueError: the name is unknown, the folder's name is empty, or the record is of no
+                training, of another method, of other options or of another backbone. We cannot
+                check whether it is of another adapter that differs only in its weights.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -268,7 +312,7 @@ class RetrievalModel(nn.Module):
         if not str(folder):
             raise ValueError("the folder's name is empty; expected one for this adapter alone")
         folder = Path(folder).expanduser().absolute()
-        with self.turn():
+        with self.lock:
             method = self.get_adapter(name)
             backbone = identity(self.clip)
             card = hub.card_of(method, backbone, record, license, source or folder.name)
@@ -285,10 +329,23 @@ class RetrievalModel(nn.Module):
         revision: str | None = None,
         commit_message: str = "Add adapter",
     ) -> str:
-        """Save an adapter to the hub's "user/name", created if needed; returns its address.
+        """Save an adapter to the Hugging Face hub and return its address there.
 
-        It goes to the branch `revision`, which must exist. Raises as `save_adapter`, and OSError in
-        one line if the hub refuses it or cannot be reached.
+        Args:
+            name: an adapter of this model.
+            repo_id: "user/name"; created if needed.
+            record: as in `save_adapter`.
+            license: as in `save_adapter`.
+            private: whether a new repository is private; None leaves it to the hub.
+            revision: an existing branch; the default one by default.
+            commit_message: of the commit.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: as in `save_adapter`.
+            OSError: the hub refuses it or cannot be reached; one line.
         """
         with TemporaryDirectory() as folder:
             self.save_adapter(folder, name, record, license, repo_id)
@@ -297,13 +354,25 @@ class RetrievalModel(nn.Module):
     def load_adapter(
         self, source: str | Path, name: str, revision: str | None = None, strict: bool = False
     ) -> Method:
-        """Read an adapter, of any method, and add it as `name`. It acts from now on.
+        """Read a saved adapter, of any method, add it as `name` and activate it.
 
-        `source` is a folder, or "user/name" on the hub, at a branch, tag or commit `revision`.
-        Files in the cache need no request; `hf download user/name` puts the newest there. Nothing
-        in them is executed. Warns if it was trained on another backbone; with `strict` this is a
-        ValueError. Raises FileNotFoundError, OSError in one line if the hub does not give it,
-        ValueError with the file and the key that does not fit, and for a name as `add_adapter`.
+        Nothing in its files is executed. Files in the hub's cache are used without a request: run
+        `hf download user/name` to put the newest there.
+
+        Args:
+            source: a folder, or "user/name" on the hub.
+            name: what you will call it here.
+            revision: a branch, tag or commit on the hub.
+            strict: refuse an adapter that was trained on another backbone, instead of warning.
+
+        Returns:
+            The method, which is also `model.adapters[name]`.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            OSError: the hub does not give it; one line.
+            ValueError: a file does not fit (with the file and key), the name is taken, or with
+                `strict` the backbone is another one.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> saved = model.add_adapter("ours", cma.AdapterConfig())
@@ -312,17 +381,17 @@ class RetrievalModel(nn.Module):
         'cross-modal adapter'
         """
         folder = hub.fetch(source, FILES, revision)
-        with self.turn():
+        with self.lock:
             with self.using(None):
                 method, backbone = read_adapter(folder, self)
             if known_by(backbone) != known_by(identity(self.clip)):
-                said = (
+                message = (
                     f"{source}: trained on {backbone}, loaded on {identity(self.clip)}; "
                     "with other weights it will retrieve badly: load the backbone it was trained on"
                 )
                 if strict:
-                    raise ValueError(said)
-                warnings.warn(said, stacklevel=2)
+                    raise ValueError(message)
+                warnings.warn(message, stacklevel=2)
             return self._add(name, method)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -332,15 +401,22 @@ class RetrievalModel(nn.Module):
 
     def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
-        with self.turn():  # within `using`, another thread needs evaluation
+        with self.lock:  # within `using`, another thread needs evaluation
             self.training = mode
             self.adapters.train(mode)
         return self
 
     def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
-        """Return un-normalised embeddings [T, D] of captions, or of `input_ids` [T, L].
+        """Return un-normalised embeddings [T, D] of captions.
 
-        Raises as `tokenize`, ValueError for ids of another shape or without the end token.
+        Args:
+            texts: T captions, or their `input_ids` [T, L].
+            max_words: keep at most so many tokens of a caption, start and end included.
+
+        Raises:
+            ValueError: a caption is blank (named by its index), there is none, `max_words` is below
+                3, or the ids have another shape or no end token.
+            TypeError: `texts` is a string, or not all strings.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> captions = model.encode_text(["a red cat", "two birds on a roof"])
@@ -353,12 +429,12 @@ class RetrievalModel(nn.Module):
         ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens change nothing
         unended = (ends < self.family.starts).nonzero()
         if len(unended):  # only the first id would be read
-            said = "no end token after its words; expected ids as from model.tokenize"
-            raise ValueError(f"input_ids[{int(unended[0])}]: {said}")
+            message = "no end token after its words; expected ids as from model.tokenize"
+            raise ValueError(f"input_ids[{int(unended[0])}]: {message}")
         # captions of like length together
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
         embeddings = []
-        with self.turn():
+        with self.lock:
             self._act()
             for part in order.split(TEXTS):
                 read = ids[part, : int(ends[part].max()) + 1]
@@ -366,10 +442,14 @@ class RetrievalModel(nn.Module):
         return torch.cat(embeddings)[order.argsort()]
 
     def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
-        """Return un-normalised embeddings [V, D] of pictures, or of prepared pixels [V, 3, H, W].
+        """Return un-normalised embeddings [V, D] of pictures.
 
-        Raises TypeError for anything else, ValueError for no picture and for pixels of another
-        shape.
+        Args:
+            images: V PIL pictures, or prepared pixels [V, 3, H, W].
+
+        Raises:
+            TypeError: `images` is anything else.
+            ValueError: there is no picture, or the pixels have another shape.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "green")]
@@ -384,13 +464,20 @@ class RetrievalModel(nn.Module):
             if not images:
                 raise ValueError("no images were given")
             images = to_pixels(images, self.of_processor("image_processor"))
-        return self._encode_pixels(images, None)
+        with self.lock:
+            self._act()
+            return self.encode_frames(images)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return un-normalised embeddings [V, F, D] of prepared frames [V, F, 3, H, W].
+        """Return un-normalised embeddings [V, F, D] of the frames of clips.
 
-        `mask` [V, F], 0 for padding, is for methods that look across frames. The similarity takes
-        it again. Raises ValueError for another shape.
+        Args:
+            pixels: prepared frames [V, F, 3, H, W].
+            mask: [V, F], 0 for padding; for methods that look across frames. Give it to the
+                similarity, too.
+
+        Raises:
+            ValueError: a shape is another one.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "blue", "red")]
@@ -403,11 +490,17 @@ class RetrievalModel(nn.Module):
             mask = torch.ones(shape)
         elif mask.shape != shape:
             raise ValueError(f"mask must be {list(shape)} like the frames, not {list(mask.shape)}")
-        embeddings = self._encode_pixels(pixels.flatten(0, 1), mask.to(self.device))
+        with self.lock:
+            self._act()
+            embeddings = self.encode_frames(pixels.flatten(0, 1), mask.to(self.device))
         return embeddings.unflatten(0, shape)
 
-    def _encode_pixels(self, pixels: Tensor, mask: Tensor | None) -> Tensor:
-        """Return embeddings [V * F, D] of frames; with a mask [V, F] they are those of clips."""
+    def encode_frames(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return embeddings [V * F, D] of frames; with a `mask` [V, F] they are those of clips.
+
+        Unlike `encode_images` and `encode_videos` this takes no lock: it is for threads that work
+        for the one that holds it.
+        """
         shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
         if not (shaped and pixels.is_floating_point()):
             found = f"{pixels.dtype} {list(pixels.shape)}"
@@ -416,22 +509,19 @@ class RetrievalModel(nn.Module):
         clips = max(1, self.frames_at_once // frames)  # at a time
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
-        with self.turn():
-            self._act()
-            name = self.active
-            for part, own in zip(pixels.split(clips * frames), masks, strict=False):
-                if name is not None:
-                    self.adapters[name].frame_mask = own  # it may look across a clip's frames
-                prepared = part.to(self.device, self.dtype)
-                embeddings.append(self.family.encode_pixels(self.clip, prepared))
+        method = patch_of(self.clip).method
+        for part, own in zip(pixels.split(clips * frames), masks, strict=False):
+            if method is not None:
+                method.frame_mask = own  # it may look across a clip's frames
+            prepared = part.to(self.device, self.dtype)
+            embeddings.append(self.family.encode_pixels(self.clip, prepared))
         return torch.cat(embeddings)
 
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
-        """Return token ids [T, L] of captions, and how many were cut (with a warning, once).
+        """Return token ids [T, L] of captions, and how many captions were truncated (warns once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end included. Raises
-        ValueError for no caption, a blank one (named by its index) or a max_words below 3,
-        TypeError if not given strings.
+        A caption keeps at most min(context, max_words) tokens, start and end included. Raises as
+        `encode_text`.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -444,12 +534,15 @@ class RetrievalModel(nn.Module):
                 f"max_words must leave room for start, one word and end, not {max_words}"
             )
         places = self.clip.config.text_config.max_position_embeddings
-        most = min(places, max_words or math.inf)
-        ids, self.cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, most)
+        max_tokens = min(places, max_words or math.inf)
+        ids, self.cut = self.family.tokenize(
+            self.of_processor("tokenizer"), texts, places, max_tokens
+        )
         if self.cut and not self._warned:
             self._warned = True
             warnings.warn(
-                f"{self.cut} of {len(ids)} captions exceed {most} tokens and are cut", stacklevel=3
+                f"{self.cut} of {len(ids)} captions exceed {max_tokens} tokens and are cut",
+                stacklevel=3,
             )
         return ids, self.cut
 
@@ -465,7 +558,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def frames_at_once(self) -> int:
-        """How many frames pass the encoder together; on a CPU what its cache holds is faster."""
+        """How many frames pass the encoder together; on a CPU, as many as its cache holds."""
         if self.device.type != "cpu":
             return sys.maxsize
         vision = self.clip.config.vision_config

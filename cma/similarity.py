@@ -50,13 +50,21 @@ def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Ten
 def text_conditioned(
     text: Tensor, frames: Tensor, mask: Tensor | None = None, temperature: float = 5.0
 ) -> Tensor:
-    """Cosine [T, V] of text [T, D] with frames [V, F, D] pooled by the text.
+    """Return the cosine [T, V] of each text with the frames of each item, pooled by that text.
 
-    For a text t, frames v_f have the weights w = softmax_f(t . v_f / temperature).
+    For a text t, frames v_f have the weights w = softmax_f(t . v_f / temperature). The pooled
+    frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of an item, the
+    cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Only where frames nearly cancel each other do we
+    build them, in float64.
 
-    The pooled frames [T, V, D] are never built: with S = t . v_f and the Gram matrix G = v v^T of
-    an item, the cosine is `sum_f(w S) / (|t| sqrt(w G w))`. Only where frames nearly cancel each
-    other they are built, in float64. Raises ValueError as `mean_pooled`.
+    Args:
+        text: embeddings [T, D], un-normalised.
+        frames: embeddings [V, F, D], un-normalised.
+        mask: [V, F], 0 for padding.
+        temperature: the paper's τ; a lower one prefers the best frames more.
+
+    Raises:
+        ValueError: shapes do not match, or all frames of an item are masked (its index is named).
 
     >>> import torch
     >>> from cma.similarity import text_conditioned

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cma.files import leads_out, printable, short
+from cma.files import escapes_folder, printable, short
 from data_prep import media
 from data_prep.dataset import (
     CHECKED,
@@ -172,7 +172,7 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
                 "should"
             )
         for place in entry.places:
-            if leads_out(place.file):
+            if escapes_folder(place.file):
                 raise BadInput(
                     f"{where}: the file name {short(place.file)} of {entry.id} leads out of the "
                     "media folder"

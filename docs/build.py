@@ -3,8 +3,8 @@
     python docs/build.py                   # needs the extra `book`
     python docs/build.py --setup-cells     # give each notebook its first cell, for Colab
 
-Its page "Try it" leads to the explorer without a server, which is made of the offline benchmarks if
-they are there; then a network is needed once, for two packages of npm. Any warning is an error. The
+Its page "Try it" leads to the explorer without a server, made of the demo's files; a network is
+needed once, for two packages of npm. Any warning is an error. The
 first cell needs the repository's address, which is set in pyproject.toml; without an address the
 cell is removed.
 """

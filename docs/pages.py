@@ -15,7 +15,12 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = (
     "README.md",
+    "CHANGELOG.md",
+    "docs/try_it.md",
+    "docs/quickstart.md",
     "docs/library.md",
+    "docs/explorer.md",
+    "docs/backbones.md",
     "docs/reproduce.md",
     "docs/several-gpus.md",
     "CONTRIBUTING.md",
@@ -138,21 +143,6 @@ def one_file() -> str:
     return f"# The paper in one file\n\n`{ONE_FILE}.py`. {said}\n\n```python\n{code}```\n"
 
 
-def has_benchmarks() -> bool:
-    """Whether the offline benchmarks are built, of which the page without a server is made."""
-    return all((ROOT / "data" / name).is_dir() for name in ("mini-flickr30k", "mini-msrvtt"))
-
-
-def try_it() -> str:
-    """Return the page that leads to the explorer without a server, or says why it is not there."""
-    text = (ROOT / "docs" / "try_it.md").read_text("utf-8")
-    if has_benchmarks():
-        return f'{text}<p><a href="../{TRY_IT}/index.html"><b>Open the explorer</b></a></p>\n'
-    why = "the offline benchmarks were not there when it was built"
-    how = "`python -m data_prep mini` builds them, and then `make book` makes the page"
-    return f"{text}**It is not in this copy of the book**: {why}. {how}.\n"
-
-
 def lay_out(target: Path, address: str) -> None:
     """Write all pages into the folder `target`, which must not be there yet.
 
@@ -173,7 +163,6 @@ def lay_out(target: Path, address: str) -> None:
         nbformat.write(for_the_book(notebook), target / "notebooks" / path.name)
     (target / ONE_FILE).parent.mkdir()
     (target / f"{ONE_FILE}.md").write_text(one_file(), "utf-8")
-    (target / "docs" / "try_it.md").write_text(try_it(), "utf-8")
     (target / "api").mkdir()
     every = {package: list(public_modules(package)) for package in PACKAGES}
     shown = set(sum(every.values(), []))

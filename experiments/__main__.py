@@ -22,7 +22,6 @@ from . import (
     pretraining,
     report,
     study,
-    world,
 )
 from .options import ABOUT
 
@@ -35,7 +34,6 @@ COMMANDS = {
     "forgetting": forgetting,
     "inflation": inflation,
     "report": report,
-    "freeze": world,
     "pretrain": pretraining.command,
 }
 

@@ -15,7 +15,6 @@ from .world import kept_in, protocol_of
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
 WITHOUT, LORA = "adapter without sharing", "LoRA"
-FIRST = (FULL, WITHOUT, LORA)  # the first family
 FORWARD = DIRECTIONS[0]
 Rows = Mapping[str, MethodRow]  # of one dataset, by method
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}

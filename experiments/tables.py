@@ -1,6 +1,6 @@
-"""Tables of `results/README.md` besides those of runs: differences, further test sets, curves,
-parts, what is forgotten, what inflates a recall, and the second world. Each is made from the
-`Findings` of a folder.
+"""Tables of `results/README.md` besides those of runs, and README's first one: differences,
+further test sets, curves, parts, what is forgotten, what inflates a recall, and the second world.
+Each is made from the `Findings` of a folder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from .gains import (
     FULL,
     LORA,
     OURS,
+    WITHOUT,
+    ZERO_SHOT,
     Findings,
     by_dataset,
     has_share,
@@ -27,7 +29,24 @@ from .world import kept_in
 
 SECOND = "second-world"  # in the folder of results
 WAYS = dict(zip(DIRECTIONS, ("T2I / T2V", "I2T / V2T"), strict=True))  # names of columns
+BENCHMARKS = {"mini-flickr30k": "finds a picture, %", "mini-msrvtt": "finds a clip, %"}
 WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
+
+
+def first(found: Findings) -> str:
+    """README's first table: what five methods train, and R@1 with a sentence as the query."""
+    lines = []
+    for method in (ZERO_SHOT, OURS, WITHOUT, LORA, FULL):
+        of_each = {name: of[method] for name, of in found.tested.items() if method in of}
+        runs = [run for row in of_each.values() for run in row.records.values()]
+        trained = {run["trained_parameters"] for run in runs}
+        line = {"method": method, "trained": " · ".join(f"{one:,}" for one in sorted(trained))}
+        for name, title in BENCHMARKS.items():
+            there = name in of_each
+            r1 = WITH_INTERVAL.format(*recall(of_each[name], FORWARD)) if there else NOT_MEASURED
+            line[title] = r1
+        lines.append(line)
+    return markdown(lines)
 
 
 def differences(found: Findings) -> str:
@@ -147,6 +166,7 @@ def repeated(found: Findings) -> str:
 
 
 MADE = {
+    "first": first,
     "summary": summary,
     "differences": differences,
     "further": further,

@@ -1,24 +1,14 @@
-"""What was frozen before a method was trained: `python -m experiments freeze --help`."""
+"""What a folder of results holds besides rows, and whether the worlds are those it names."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 from pathlib import Path
 
-from cma.backbone import MINI
-from cma.files import read_json, write_whole
-from data_prep.mini.build import BUILD, ORIGIN, READERS
-from data_prep.mini.things import LEXICON
-
-from .drawings import NAME, build_drawings
-from .options import DATA, RESULTS
+from cma.files import read_json
+from data_prep.mini.build import ORIGIN
 
 PROTOCOL = "protocol.json"
-FIRST = "first-world"  # in the folder of results: what the backbone before this one gave
-WEIGHTS = "model.safetensors"
-OPTIONS = {"--data": DATA, "--results": RESULTS}
 
 
 def digest_of(file: Path) -> str:
@@ -67,28 +57,3 @@ def warn_of_other_pixels(data: Path, results: Path) -> None:
         check_pixels(data, results)
     except ValueError as error:
         print(f"warning: {error}")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Write the digests of the world, the pre-training drawings and the backbone into
-    protocol.json.
-
-    Run it before anything trained is evaluated on a set: afterwards the tests compare what is there
-    with what was written. What was measured on a backbone before moves to first-world/ first.
-    """
-    build_drawings(options.data)
-    file = options.results / PROTOCOL
-    protocol = read_json(file, dict)
-    pixels = {}
-    for name in (*READERS, NAME):
-        source = read_json(options.data / "sources" / name / ORIGIN, dict)
-        if "pixels" in source:
-            pixels[name] = source["pixels"]
-    protocol["frozen"] = protocol.get("frozen", {}) | {
-        "build": BUILD,
-        "lexicon": digest_of(LEXICON),
-        "pixels": pixels,
-        "backbone": digest_of(MINI / WEIGHTS),
-    }
-    write_whole(file, json.dumps(protocol, indent=1, ensure_ascii=False) + "\n")
-    print(f"{file}: {len(pixels)} worlds and the backbone")

@@ -1,18 +1,27 @@
-"""What only the notebooks use: colours, exercises, names of runs, and what guessing reaches."""
+"""What only the notebooks use: colours, exercises, names of runs, embeddings that several of them
+need, and what guessing reaches."""
 
 import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 
+import explorer
 import torch
+from cma import training
 from cma.config import NO_EFFECT, WHERE, TrainConfig
 from cma.data import RetrievalDataset
+from cma.files import write_whole
+from cma.media import MediaError
 from cma.recipes import Recipe
 from IPython.display import Markdown
+from safetensors.torch import load, save
+from torch.nn.utils.rnn import pad_sequence
 
 BLUE = "#3b6ea5"
+KEPT = 4  # files of captions' embeddings beside the indexes of one split
 ORANGE = "#d9822b"
 GREY = "#9aa0a6"
 COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
@@ -66,6 +75,53 @@ def name_by_recipe(settings: Recipe, base: str, config: TrainConfig, backbone: s
     given = {key: value for key, value in asdict(config).items() if key not in none}
     usual = asdict(settings.config) | {"backbone": settings.backbone}
     return run_name(base, given | {"backbone": backbone}, usual)
+
+
+def embedded(gallery: explorer.Gallery, adapter: str | None = None) -> training.Embeddings:
+    """Return `training.encode` of a gallery's split by one adapter, or by CLIP.
+
+    What an earlier notebook has embedded is read: the media from the gallery's index, and the
+    captions from a file beside it, whose name depends on the weights and the texts. In bfloat16 all
+    is embedded here. Raises MediaError that names a file that cannot be read.
+    """
+    model, split, config = gallery.model, gallery.source, gallery.config
+    if config.precision == "bf16":
+        with model.using(adapter):
+            return training.encode(model, split, config)
+    with redirect_stdout(None):  # how many are new depends on what ran before
+        index = gallery.index(adapter)
+    for name, reason in index.skipped:
+        raise MediaError(f"{split.folder / name}: {reason}")
+
+    about = repr((index.weights.digests, training.digest(split), config.max_words))
+    kept = gallery.folder / f"texts-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
+    ids, cut = model.tokenize(split.captions, config.max_words)
+    if not kept.exists():
+        with model.using(adapter):
+            text = model.family.comparable(model.encode_text(ids)).float().cpu()
+        write_whole(kept, save({"text": text}))
+        files = sorted(gallery.folder.glob("texts-*"), key=lambda file: file.stat().st_mtime_ns)
+        for old in files[:-KEPT]:
+            old.unlink()
+    text = load(kept.read_bytes())["text"]
+
+    frames = index.frames().split(index.lengths.tolist())
+    places = {file.id: place for place, file in enumerate(index.files)}
+    frames = [frames[places[item.id]] for item in split.items]
+    mask = pad_sequence([torch.ones(len(one), dtype=torch.long) for one in frames], True)
+    return training.Embeddings(text, pad_sequence(frames, True), mask, split.text_to_item, cut)
+
+
+def trained_on(
+    train_set: RetrievalDataset, settings: Recipe, config: TrainConfig, train_items: int | None
+) -> RetrievalDataset:
+    """Return what notebooks 03 and 04 train on: `train_items` of the items, or by default all.
+
+    By default, one epoch of an offline benchmark takes half of them, so that it is short, unless
+    `config.eval_items` says that there are few.
+    """
+    short = settings.backbone == "mini" and config.epochs == 1 and config.eval_items is None
+    return train_set.subset(train_items or (len(train_set) // 2 if short else None), config.seed)
 
 
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:

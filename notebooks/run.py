@@ -46,7 +46,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
 TRAINING = ("02b_pretrain_mini_clip", "03_train_flickr30k", "04_train_msrvtt", "06_compare_methods")
-AFTER = {  # these load the adapters that others have trained
+TRAINS = {  # the datasets whose adapters notebooks train
+    "03_train_flickr30k": "mini-flickr30k",
+    "04_train_msrvtt": "mini-msrvtt",
+}
+AFTER = {  # these load the adapters that others have trained, unless they are recorded
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
     "07_your_own_media": ("03_train_flickr30k",),
 }
@@ -219,22 +223,28 @@ def minutes(notebook: Path) -> int:
     return int(told[1]) if told else 0
 
 
+def needed(name: str) -> set[str]:
+    """Return the notebooks in `AFTER` whose adapters are not in `results`."""
+    recorded = str(ROOT / "results" / "methods" / "{}-cross-modal-adapter")
+    return {one for one in AFTER.get(name, ()) if not Path(recorded.format(TRAINS.get(one))).exists()}
+
+
 def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
     """Run this command again for each notebook, `jobs` at a time; returns the names of those that
     failed, or that did not start as one that they need had failed.
 
-    A notebook starts when those that it needs (`AFTER`) have succeeded. Of those that can start,
+    A notebook starts when those that it needs (`needed`) have succeeded. Of those that can start,
     the longest is first. The cores are divided among the jobs.
     """
     import torch
 
     environment = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // jobs))} | os.environ
     order = [path.stem for path in sorted(notebooks, key=minutes, reverse=True)]
-    plan = TopologicalSorter({name: {*AFTER.get(name, ())}.intersection(order) for name in order})
+    plan = TopologicalSorter({name: needed(name).intersection(order) for name in order})
     plan.prepare()
 
     def one(name: str) -> int:
-        if lacking := set(AFTER.get(name, ())).intersection(failed):
+        if lacking := needed(name).intersection(failed):
             print(f"{name}: not started, because {', '.join(sorted(lacking))} failed", file=sys.stderr)
             return 1
         return subprocess.run([sys.executable, *sys.argv, "--one", name], env=environment).returncode

@@ -54,10 +54,10 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
     """
     path = Path(path)
     with_content(path, "a picture")
-    if (kind := path.suffix.lower()) in LACKING:
-        require("formats", NEEDS[kind])
+    if (suffix := path.suffix.lower()) in LACKING:
+        require("formats", NEEDS[suffix])
     try:
-        if kind in RAW:  # by its name, because Pillow would read it as a TIFF with a small picture
+        if suffix in RAW:  # Pillow would read it as a TIFF with a small picture
             return _developed(path, enough)
         with open_media(path) as stream, Image.open(stream) as image:
             if image.format == "EPS":  # whatever its name; Pillow would run it by Ghostscript
@@ -84,7 +84,7 @@ def taken(path: Path) -> str | None:
     return None
 
 
-class Held(NamedTuple):
+class InMemoryImage(NamedTuple):
     """A picture in row `number` of a dataset in memory (`cma.load_dataset`), which stands where the
     path of a file does.
     """

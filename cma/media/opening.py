@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from ..files import leads_out, printable
+from ..files import escapes_folder, printable
 
 SHARDS = 1024  # whose tables are kept
 
@@ -70,7 +70,7 @@ def _table(shard: Path, about: Stamp) -> dict[str, Member]:
                     problem = "its name is in the shard twice, so which one counts is not known"
                 elif not one.isreg() or one.issparse():
                     problem = "a link or no regular file"
-                elif leads_out(one.name):
+                elif escapes_folder(one.name):
                     problem = "a name that leads out of its shard"
                 elif one.offset_data + one.size > about.size:
                     problem = f"cut short: the shard ends within its {one.size:,} bytes"
@@ -125,8 +125,8 @@ def stamp(path: Path) -> Stamp:
     return Stamp(size, about.st_mtime_ns, about.st_ctime_ns)
 
 
-def with_content(path: Path, kind: str) -> None:
-    """Raise MediaError unless `path` is a file or member that is not empty; `kind` ("a clip") is
+def with_content(path: Path, what: str) -> None:
+    """Raise MediaError unless `path` is a file or member that is not empty; `what` ("a clip") is
     for the message.
     """
     try:
@@ -143,7 +143,7 @@ def with_content(path: Path, kind: str) -> None:
         problem = "no such file"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         problem = f"cannot be opened ({error})"
-    raise MediaError(f"{path}: {problem}; cannot be read as {kind}")
+    raise MediaError(f"{path}: {problem}; cannot be read as {what}")
 
 
 def head_of(path: Path) -> bytes:

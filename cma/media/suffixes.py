@@ -9,7 +9,7 @@ HEIC = (".heic", ".heif", ".hif")
 RAW = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw")  # camera raw
 # modules of the extra `formats`
 NEEDS = dict.fromkeys(HEIC, "pillow_heif") | dict.fromkeys(RAW, "rawpy")
-LACKING = tuple(kind for kind, module in NEEDS.items() if find_spec(module) is None)
+LACKING = tuple(suffix for suffix, module in NEEDS.items() if find_spec(module) is None)
 ANIMATABLE = (".gif", ".webp", ".png", ".apng")
 PICTURES: tuple[str, ...] = (
     ".jpg",
@@ -24,7 +24,7 @@ PICTURES: tuple[str, ...] = (
     ".j2k",
     *ANIMATABLE,
 )
-PICTURES += tuple(kind for kind in NEEDS if kind not in LACKING)
+PICTURES += tuple(suffix for suffix in NEEDS if suffix not in LACKING)
 CLIPS = (
     ".mp4",
     ".m4v",
@@ -59,9 +59,9 @@ def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
     `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 /
     43)").
     """
-    kinds = Counter(kind for name in names if (kind := PurePath(name).suffix.lower()) in UNREAD)
+    kinds = Counter(suffix for name in names if (suffix := PurePath(name).suffix.lower()) in UNREAD)
     of_all = f"pictures and clips of a kind that is read: {read:,} / {read + kinds.total():,}"
     counts = defaultdict(list)
-    for kind, count in kinds.most_common():
-        counts[UNREAD[kind]].append(f"{count:,} {kind}")
-    return [(", ".join(said), f"{advice} ({of_all})") for advice, said in counts.items()]
+    for suffix, count in kinds.most_common():
+        counts[UNREAD[suffix]].append(f"{count:,} {suffix}")
+    return [(", ".join(found), f"{advice} ({of_all})") for advice, found in counts.items()]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from .animation import Animation, T, may_be_animation
-from .images import ENOUGH, Held, as_shown, read_image
+from .images import ENOUGH, InMemoryImage, as_shown, read_image
 from .opening import MediaError, with_content
 
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ Seconds = float | None
 Clip: TypeAlias = "FrameFolder | Animation | VideoFile"  # a path is opened as one of them
 
 
-def read_media(path: Path | Held, kind: str, max_frames: int, *part: Seconds) -> list[Image.Image]:
+def read_media(
+    path: Path | InMemoryImage, kind: str, max_frames: int, *part: Seconds
+) -> list[Image.Image]:
     """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and
     `read_frames` do, or a picture that a dataset in memory holds; `part` is fps, start and end.
     """
-    if isinstance(path, Held):
+    if isinstance(path, InMemoryImage):
         return [path.picture()]
     if kind == "image":
         return [read_image(path)]

@@ -54,15 +54,15 @@ class VideoFile:
             raise self._error("nothing in it")
         if not videos:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes, told = map(max, zip(*videos, strict=True))  # size of a frame, their number
+        self._bytes, frame_count = map(max, zip(*videos, strict=True))  # bytes of one frame
         self._sure = name in SURE
         self._reader: Any = None  # decord's reader
         self._refused = None  # or the error instead of it
         try:
             if not self._sure:
                 raise ValueError(f"only PyAV reads {name}")
-            if told > stamp(path).size:  # decord would list all of them and crash the process
-                raise ValueError(f"it claims to have {told:,} frames")
+            if frame_count > stamp(path).size:  # decord would list all of them and crash
+                raise ValueError(f"it claims to have {frame_count:,} frames")
             with open_media(path) as stream:  # decord takes only UTF-8 names of files
                 by_name = path.is_file() and shown_name(str(path)) == str(path)
                 source = str(path.absolute()) if by_name else stream

@@ -59,11 +59,20 @@ NAMES = tuple(method.NAME for method in ROWS)
 def attach(
     model: nn.Module, method: str | type[Method], name: str, seed: int = 42, **options: object
 ) -> Method:
-    """Build a method, add it to a `RetrievalModel` as `name` and return it. It acts from now on.
+    """Build a method, add it to a model and activate it: `add_adapter` with a seed.
 
-    It is `model.add_adapter(name, method, seed=seed, **options)`: `method` is one of `NAMES`, or a
-    subclass of `Method`; `seed` decides its initial values, `options` are fields of its `Options`.
-    The CPU's random state is not changed. Raises as `add_adapter`.
+    Args:
+        model: a `RetrievalModel`.
+        method: one of `NAMES`, or a subclass of `Method`.
+        name: what you will call it.
+        seed: decides its initial values; the CPU's random state is not changed.
+        **options: fields of the method's `Options`.
+
+    Returns:
+        The method, which is also `model.adapters[name]`.
+
+    Raises:
+        ValueError: as in `add_adapter`.
 
     >>> model = cma.RetrievalModel.from_pretrained("mini")
     >>> cma.methods.attach(model, "VPT", "prompts", tokens=2).NAME
@@ -80,12 +89,12 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 
     The cross-modal adapter gets r and d_s of the dataset's recipe.
     """
-    kind = class_of(method)
-    if issubclass(kind, CrossModalAdapter):
+    method_class = class_of(method)
+    if issubclass(method_class, CrossModalAdapter):
         own = recipe(dataset.recipe)
         sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
-        return {key: value for key, value in sizes.items() if key not in kind.defaults}
-    return kind.pictures if dataset.kind == "image" else {}
+        return {key: value for key, value in sizes.items() if key not in method_class.defaults}
+    return method_class.pictures if dataset.kind == "image" else {}
 
 
 def why_not(
@@ -94,7 +103,6 @@ def why_not(
     """Return why a method does not work on such data or in this precision, or an empty string if it
     does.
     """
-    kind = class_of(method)
-    return (
-        "" if dataset.kind in kind.kinds and (kind.halves or precision != "fp16") else kind.why_not
-    )
+    method_class = class_of(method)
+    works = dataset.kind in method_class.kinds and (method_class.halves or precision != "fp16")
+    return "" if works else method_class.why_not

@@ -75,7 +75,7 @@ class AdapterATTN(Bottlenecks):
             if name.endswith("weight"):
                 nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the bottleneck's output to that of each attention."""
         for tower, depth, sublayer in parts(clip, "after_attention"):
             yield sublayer.register_forward_hook(
@@ -99,7 +99,7 @@ class AdaptFormer(Bottlenecks):
         super().__init__(model, options)
         start_at_clip(self)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the bottleneck's output, computed from the MLP's input, to that of each MLP."""
         for tower, depth, mlp in parts(clip, "mlp"):
             hook = partial(_beside, getattr(self, tower)[depth], self.weight * scale)
@@ -132,9 +132,9 @@ class TiedBottlenecks(Bottlenecks):
 
     def __init__(self, model: nn.Module, options: TyingOptions) -> None:
         super().__init__(model, options)
-        if options.tied_layers > (most := min(self.layers.values())):
+        if options.tied_layers > (max_layers := min(self.layers.values())):
             raise ValueError(
-                f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {most} layers"
+                f"{self.NAME}: tied_layers={options.tied_layers}: a tower has {max_layers} layers"
             )
         self.factors = nn.Parameter(torch.randn(options.tied_layers, options.factor_dim))
         sizes = options.factor_dim, options.bottleneck_dim
@@ -146,7 +146,7 @@ class TiedBottlenecks(Bottlenecks):
         )
         start_at_clip(self)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the bottleneck's output to that of each MLP."""
         for tower, depth, last in parts(clip, "after_mlp"):
             yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))

@@ -68,7 +68,7 @@ class LoRA(Method):
         self.parts = nn.ModuleDict({name.replace(".", "/"): own for name, own in trained.items()})
         self.parts.float()  # peft makes them in CLIP's precision, in which small updates may vanish
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
         """Replace CLIP's projections by peft's layers."""
         for name, wrapper in self.wrappers.items():
             owner, _, child = name.rpartition(".")

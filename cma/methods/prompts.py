@@ -58,9 +58,9 @@ class Prompted(Method):
         text = model.clip.config.text_config
         reads = model.family.starts + 2  # at least a word and the end
         if "text" in self.towers and options.tokens + reads > text.max_position_embeddings:
-            most = text.max_position_embeddings - reads
+            max_tokens = text.max_position_embeddings - reads
             raise ValueError(
-                f"{self.NAME}: tokens={options.tokens} leave no word; expected at most {most}"
+                f"{self.NAME}: tokens={options.tokens} leave no word; expected at most {max_tokens}"
             )
         for tower in self.towers:
             values = (
@@ -83,7 +83,7 @@ class Prompted(Method):
         """Return the prompts [n, D] of one layer."""
         return getattr(self, tower)[layer]
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the prompts of each tower that has some."""
         for tower in self.towers:
             add = prompt_text if tower == "text" else prompt_vision
@@ -142,9 +142,9 @@ class MaPLe(Prompted):
         """Return how many layers get prompts, the same number for both towers."""
         return min(super(MaPLe, self).depth(each) for each in self.layers)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add the text prompts, and the vision prompts that the coupling makes of them."""
-        yield from super().hang(clip, scale)
+        yield from super().install(clip, scale)
         yield from prompt_vision(clip, self.coupled, self.depth("vision"), self.options.tokens)
 
     def coupled(self, layer: int) -> Tensor:
@@ -203,15 +203,15 @@ def _make_room(
     ids = named["input_ids"]
     config = tower.config
     count = at.stop - at.start
-    most = config.max_position_embeddings
+    max_tokens = config.max_position_embeddings
     ends = family.ends(config, ids)[:, None]
     filler = torch.zeros_like(ids[:, :1]).expand(-1, count) + (config.eos_token_id == 0)
-    longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :most]
+    longer = torch.cat([ids[:, : at.start], filler, ids[:, at.start :]], dim=1)[:, :max_tokens]
     room = {
         "input_ids": longer.scatter(
             1, (ends + count).clamp(max=len(longer[0]) - 1), ids.gather(1, ends)
         )
     }
     if (mask := named.get("attention_mask")) is not None:
-        room["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :most]
+        room["attention_mask"] = torch.cat([torch.ones_like(filler), mask], dim=1)[:, :max_tokens]
     return inputs, named | room

@@ -60,7 +60,7 @@ class STAdapter(Method):
             if name.endswith("bias") or name.startswith("convolution"):
                 nn.init.zeros_(parameter)
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Change the input of each layer of the vision tower."""
         for tower, depth, layer in towers_and_layers(clip):
             if tower == "vision":

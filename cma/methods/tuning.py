@@ -40,9 +40,9 @@ class ZeroShot(Method):
 
     NAME = "zero-shot"
 
-    def hang(self, clip: nn.Module, scale: float) -> list:
+    def install(self, clip: nn.Module, scale: float) -> Iterator:
         """Add nothing."""
-        return []
+        yield from ()
 
 
 class Tuning(Method):
@@ -78,7 +78,7 @@ class Tuning(Method):
         """Return whether CLIP's parameter of this name is trained."""
         raise NotImplementedError
 
-    def hang(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
+    def install(self, clip: nn.Module, scale: float) -> Iterator[Replaced]:
         """Replace CLIP's tensors by the tuned ones."""
         for key, tuned in self.named_parameters():
             owner, _, name = key.replace("/", ".").rpartition(".")

@@ -13,7 +13,9 @@ import atexit
 import datetime
 import logging
 import os
+import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -27,25 +29,27 @@ from tqdm import tqdm
 from .. import require
 
 T = TypeVar("T")
+FAILED = -1  # the number of a process that has failed
+TELLING = 30  # seconds in which a process that has failed tells the others
 PATIENCE = datetime.timedelta(hours=2)  # how long to wait for a process that decodes or writes
 logger = logging.getLogger(__name__)
 
 
 class Stopped(RuntimeError):
-    """Another process of the run has ended; its own error says why."""
+    """Another process of the run has failed or ended; the message gives its reason, if known."""
 
 
 @dataclass(frozen=True)
 class Team:
     """The processes of a run, as one of them sees it. One alone has nothing to exchange."""
 
-    number: int = 0  # which process, from 0
+    rank: int = 0  # which process, from 0
     count: int = 1  # of how many
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes files and prints."""
-        return self.number == 0
+        return self.rank == 0
 
     def say(self, text: str) -> None:
         """Log a line, in the first process only, above the progress bars."""
@@ -59,28 +63,45 @@ class Team:
 
     def own(self, parts: Sequence[T]) -> Sequence[T]:
         """Return this process's share of `parts`; the sizes of the shares differ by one at most."""
-        start = len(parts) * self.number // self.count
-        end = len(parts) * (self.number + 1) // self.count
+        start = len(parts) * self.rank // self.count
+        end = len(parts) * (self.rank + 1) // self.count
         return parts[start:end]
 
-    def everyones(self, value: T, failed: bool = False) -> list[T]:
+    def exchange(self, number: int = 0, failed: str = "") -> list[int]:
+        """Return the numbers of all processes, in order; each calls this with its own, from 0.
+
+        All that processes exchange begins with this, so one that has `failed` (its reason) meets
+        the others here, whatever they exchange next. Then Stopped is raised in all of them.
+        """
+        if self.count == 1:
+            return [number]
+        from accelerate.utils import gather, gather_object
+
+        with _connected():
+            own = torch.tensor([FAILED if failed else int(number)], device=_device())
+            numbers = gather(own).tolist()
+            reasons = gather_object([failed]) if FAILED in numbers else []
+        if reasons:
+            failures = [f"process {rank} failed: {why}" for rank, why in enumerate(reasons) if why]
+            raise Stopped("; ".join(failures))
+        return numbers
+
+    def all_gather(self, value: T) -> list[T]:
         """Return the values of all processes, in order; each calls this with its own `value`.
 
-        Raises Stopped in all of them if one has `failed`.
+        They are pickled; what is exchanged at each step is not (`exchange`, `gather`, `add_up`).
         """
         if self.count == 1:
             return [value]
         from accelerate.utils import gather_object
 
+        self.exchange()
         with _connected():
-            told = gather_object([(value, failed)])
-        if any(failed for _, failed in told):
-            raise Stopped("another process of the run has ended; its own error says why")
-        return [value for value, _ in told]
+            return gather_object([value])
 
-    def by_first(self, function: Callable[[], T]) -> T:
+    def on_rank0(self, function: Callable[[], T]) -> T:
         """Call `function` in the first process only and return its result in every process."""
-        return self.everyones(function() if self.first else None)[0]
+        return self.all_gather(function() if self.first else None)[0]
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
@@ -96,19 +117,33 @@ class Team:
                 raise
             traceback.clear_frames(error.__traceback__)  # they hold tensors
             lacking = error.with_traceback(None)
-        everyone = self.everyones(lacking is not None)
+        everyone = self.exchange(lacking is not None)
         if any(everyone):
-            where = f"process {everyone.index(True)} of {self.count}: " if self.count > 1 else ""
+            where = f"process {everyone.index(1)} of {self.count}: " if self.count > 1 else ""
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
-    def gather(self, rows: Tensor | Sequence | None) -> Tensor | Sequence | None:
-        """Return the rows of all processes, in order; gradients flow only to this process's."""
-        if self.count == 1 or rows is None:
-            return rows
+    def gather(self, *own: Tensor | Sequence | None) -> tuple[Tensor | Sequence | None, ...]:
+        """Return the rows of all processes, in order; gradients flow only to this process's.
+
+        Each process may have another number of rows. What is None stays None.
+        """
+        if self.count == 1:
+            return own
+        counts = self.exchange(len(own[0]))
+        with _connected():
+            return tuple(None if rows is None else self._gathered(rows, counts) for rows in own)
+
+    def _gathered(self, rows: Tensor | Sequence, counts: list[int]) -> Tensor:
+        from accelerate.utils import gather
+
         rows = torch.as_tensor(rows)
-        parts = [part.to(rows.device) for part in self.everyones(rows.detach().cpu())]
-        parts[self.number] = rows  # these keep their autograd graph
-        return torch.cat(parts)
+        max_count = max(counts)
+        sent = torch.zeros(max_count, *rows.shape[1:], dtype=rows.dtype, device=_device())
+        sent[: len(rows)] = rows.detach()  # accelerate gathers tensors of one shape
+        parts = zip(gather(sent).split(max_count), counts, strict=True)
+        whole = [part[:count].to(rows.device) for part, count in parts]
+        whole[self.rank] = rows  # these keep their autograd graph
+        return torch.cat(whole)
 
     def add_up(self, gradient: Tensor) -> Tensor:
         """Return the sum of a gradient over all processes, with the same bits in each process."""
@@ -118,6 +153,13 @@ class Team:
 
         with _connected():
             return reduce(gradient, "sum")
+
+    def once(self, factor: Tensor) -> Tensor:
+        """Return `factor`, to which a gradient flows in the first process only.
+
+        It acts on the whole loss, so each process would give it the whole gradient.
+        """
+        return factor if self.first else factor.detach()
 
 
 ALONE = Team()
@@ -151,15 +193,34 @@ def joined(device: torch.device) -> Iterator[Team]:
     atexit.register(state.destroy_process_group)
     team = Team(state.process_index, state.num_processes)
     try:
-        team.everyones(None)  # NCCL takes its memory here, before `plan` measures what is free
+        team.exchange()  # NCCL takes its memory here, before `plan` measures what is free
         yield team
-        team.everyones(None)  # a run has ended well if it has in all processes
+        team.exchange()  # a run has ended well if it has in all processes
     except Stopped:
         raise
-    except BaseException:
+    except BaseException as error:
+        # those that exchange nothing meanwhile are ended by the launcher, once this process has
+        leaving = threading.Timer(TELLING, _leave, [error])
+        leaving.daemon = True
+        leaving.start()
         with suppress(Stopped):
-            team.everyones(None, failed=True)
+            team.exchange(failed=textwrap.shorten(f"{type(error).__name__}: {error}", 300))
+        leaving.cancel()
         raise
+
+
+def _leave(error: BaseException) -> None:
+    """End this process at once, with its error."""
+    traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _device() -> torch.device:
+    """Return the device over which this process exchanges."""
+    from accelerate import PartialState
+
+    return PartialState().device
 
 
 @contextmanager

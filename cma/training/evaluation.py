@@ -42,13 +42,13 @@ def encode(
     team: Team = ALONE,
     tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
-    """Embed every caption and frame of `dataset` (`Family.comparable`), in eval mode.
+    """Embed every caption and frame of a split, in eval mode, for `compare`.
 
     Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
     each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
-    returns for the captions. Raises TypeError for what is no split or no config, ValueError naming
-    an item without captions, NotFinite for embeddings that are infinite or NaN.
+    returns for the captions. Raises TypeError if `dataset` is not a split or `config` not a config,
+    ValueError for an item without captions (named), NotFinite if an embedding is infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(
@@ -71,7 +71,7 @@ def encode(
         return model.family.comparable(embedded).float().cpu()
 
     with (
-        model.turn(),
+        model.lock,
         model.using(model.active, model.scale),
         autocast(model, config.precision),
         attention(model, config.precision),
@@ -82,7 +82,7 @@ def encode(
             frames.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
             masks.append(mask)
     text, frames, masks = (
-        torch.cat(sum(team.everyones(parts), [])) for parts in (text, frames, masks)
+        torch.cat(sum(team.all_gather(parts), [])) for parts in (text, frames, masks)
     )
     if not (text.isfinite().all() and frames.isfinite().all()):
         raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
@@ -114,12 +114,25 @@ def evaluate(
     team: Team = ALONE,
     encoded: Embeddings | None = None,
 ) -> dict:
-    """Recall (%) and ranks of `model` with its active adapter on one split, in both directions.
+    """Measure recall (%) and ranks of a model with its active adapter on one split, both ways.
 
-    Returns the dict of `cma.metrics.retrieval_metrics` with `split`, `similarity`, `texts`,
-    `items`, `expected_items`, `cut_captions`, and `intervals` {direction: {"R@k": (low, high)}}: 95
-    % bootstrap intervals over items from `samples` draws (empty if `samples` is 0). `encoded` is
-    the result of `encode`; without it the split is embedded here.
+    Args:
+        model: with an active adapter, or without one for zero-shot.
+        dataset: the split.
+        config: how captions and media are read and compared.
+        pixels: the reader of media; a new one by default.
+        samples: draws of the bootstrap; 0 gives no intervals.
+        team: the processes that share the work.
+        encoded: the result of `encode`, so that nothing is embedded again.
+
+    Returns:
+        The dict of `cma.metrics.retrieval_metrics`, with `split`, `similarity`, `texts`, `items`,
+        `expected_items`, `cut_captions` and `intervals` {direction: {"R@k": (low, high)}}: 95 %
+        bootstrap intervals over items.
+
+    Raises:
+        NotFinite: an embedding is infinite or NaN.
+        MediaError: a file cannot be read (named).
 
     >>> import pathlib, tempfile, cma, PIL.Image
     >>> folder, items = pathlib.Path(tempfile.mkdtemp()), []
@@ -152,22 +165,26 @@ def evaluate(
         "items": len(dataset),
         "expected_items": dataset.expected,
         "cut_captions": encoded.cut,
-        **team.by_first(result),
+        **team.on_rank0(result),
     }
 
 
 def evaluate_and_record(
-    model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig
+    model: RetrievalModel,
+    dataset: RetrievalDataset,
+    config: TrainConfig,
+    encoded: Embeddings | None = None,
 ) -> RunRecord:
     """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
-    Other threads that use the model wait until it is encoded. Raises ValueError if the folder holds
-    a training run, and for an adapter at another scale than 1, which a record cannot tell; OSError
-    if the folder cannot be written to.
+    Other threads that use the model wait until it is encoded. `encoded` is the result of `encode`;
+    without it the split is embedded here. Raises ValueError if the folder holds a training run, and
+    for an adapter at another scale than 1, which a record cannot tell; OSError if the folder cannot
+    be written to.
     """
     if config.precision == "fp16":  # see `encode`
         config = config.merge({"precision": "float32"})
-    with model.turn(), model.using(model.active, model.scale):
+    with model.lock, model.using(model.active, model.scale):
         if model.scale != 1:
             raise ValueError(
                 f"a record is of an adapter at scale 1, not {model.scale}; use cma.evaluate, or "
@@ -177,7 +194,7 @@ def evaluate_and_record(
         if (record.folder / resume.CHECKPOINT).exists():
             raise ValueError(f"{record.folder} holds a training run; choose another name")
         resume.require_writable(record.folder)
-        record.encoded = encode(model, dataset, config)
+        record.encoded = encoded or encode(model, dataset, config)
     record.metrics = evaluate(model, dataset, config, encoded=record.encoded)
     record.stamp(model.device).save(record.folder)
     return record

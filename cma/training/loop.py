@@ -18,12 +18,13 @@ from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
 from .evaluation import encode, evaluate
+from .grad_cache import seeded
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size
-from .step import NotFinite, norms, seeded, train_step
+from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
@@ -37,22 +38,36 @@ def train(
     on_epoch: Callable[[RunRecord], None] | None = None,
     team: Team | None = None,
 ) -> RunRecord:
-    """Train the active adapter on a train split, keep one epoch's, and evaluate it.
+    """Train the active adapter on a train split, keep the best epoch, and evaluate it.
 
-    `on_epoch` is called with the record after every epoch. Returns the record and writes into
-    `runs_dir/name`: the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`,
-    and `checkpoint.pt`, which is also written every five minutes. A run of the same settings, items
-    and initial weights is resumed from it, or returned if it is finished. If memory runs out, the
-    micro-batch is halved and the run continues with the same step. Ctrl-C and SIGTERM end it after
-    the current step, with a checkpoint. The same seed, initial adapter and number of threads give
-    the same result, bitwise on a CPU in float32. The seed decides held-out items, batches and
-    dropout, not the adapter's initial weights; the global random state is not changed. Other
-    threads may use the model meanwhile: they wait for a step or an evaluation, and with "fp16" find
-    CLIP in half precision until the run ends; another run or plan on this CLIP would end that, so
-    begin none meanwhile. All processes of a launch train as one; `team` is theirs, if it is joined
-    already. Raises TypeError or ValueError for wrong types, no active adapter, missing data,
-    another run in the folder, or a loss that is not finite; OSError if the folder cannot be written
-    to. All but the loss is checked before the first step.
+    `runs_dir/name` gets the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`
+    and `checkpoint.pt`, which is also written every five minutes. A run with the same settings,
+    items and initial weights is resumed from there, or returned if it is finished. Ctrl-C and
+    SIGTERM end it after the current step, with a checkpoint. If memory runs out, the micro-batch is
+    halved and the run goes on with the same step.
+
+    The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in
+    float32. The global random state is not changed. Other threads may use the model meanwhile: they
+    wait for a step or an evaluation, and with "fp16" find CLIP in half precision until the run
+    ends. Do not start another run or plan on this CLIP meanwhile. All processes of a launch train
+    as one.
+
+    Args:
+        model: with an active adapter, whose weights are the run's initial ones.
+        dataset: a train split; the folder's other splits are used for validation and the final
+            recall.
+        config: the settings of the run.
+        on_epoch: called with the record after every epoch.
+        team: the processes of this launch, if they are joined already.
+
+    Returns:
+        The record of the run, as in `run.json`.
+
+    Raises:
+        TypeError: `model`, `dataset` or `config` has the wrong type.
+        ValueError: no adapter is active, media are missing, the folder holds another run, or a loss
+            is not finite.
+        OSError: the folder cannot be written to.
 
     >>> import json, pathlib, tempfile, cma, PIL.Image
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -88,14 +103,14 @@ def train(
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
-    state = team.by_first(lambda: resume.find(record, method, team.say) if resuming else None)
+    state = team.on_rank0(lambda: resume.find(record, method, team.say) if resuming else None)
     team.say(words.found(record, dataset.expected))
     if state and state.record.finished:
         team.say(
             f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
             "loaded"
         )
-        with model.turn():
+        with model.lock:
             resume.set_parameters(method, state.best)
         return state.record
     for split in filter(None, splits):
@@ -109,10 +124,11 @@ def train(
             run.epochs(on_epoch)
             run.evaluate_kept()
         finally:
-            with model.turn():
+            with model.lock:
                 model.eval()
                 optim.restore(model)
-            resume.LEFT[method] = (record.folder.absolute(), weights_digest(method.parameters()))
+            left = weights_digest(method.parameters())
+            resume.LAST_RUN[method] = record.folder.absolute(), left
         return run.finish()
 
 
@@ -122,8 +138,8 @@ def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
     Raises ValueError if the processes have different runs, or a batch has fewer pairs than
     processes.
     """
-    if differing := resume.differences(team.by_first(lambda: record), record):
-        raise ValueError(f"process {team.number} has another run than process 0: {differing}")
+    if differing := resume.differences(team.on_rank0(lambda: record), record):
+        raise ValueError(f"process {team.rank} has another run than process 0: {differing}")
     if pairs < team.count:
         raise ValueError(
             f"a batch of {pairs} pairs for {team.count} processes: each needs one; use a larger "
@@ -157,8 +173,8 @@ class Run:
         self.pixels = Pixels(self.model.processor, self.config)
         self.ids, cut = self.tokens[self.splits.training.split]
         if cut:
-            captions, most = self.ids.shape
-            self.team.say(f"{cut:,} of {captions:,} captions were cut to {most} tokens")
+            captions, max_tokens = self.ids.shape
+            self.team.say(f"{cut:,} of {captions:,} captions were cut to {max_tokens} tokens")
 
     def begin(self) -> None:
         """Choose the micro-batch, put the model into its precision, and load what was saved."""
@@ -171,10 +187,10 @@ class Run:
             if config.micro_batch == "auto":
                 planned = plan_of(self.model, self.splits.training, self.ids, self.pixels, team)
                 team.say(str(planned))
-                self.pairs = min(team.everyones(planned.pairs))
+                self.pairs = min(team.exchange(planned.pairs))
             self.optimizer = optim.prepare(self.model, config)
             # all processes start from the same adapter: the saved one, or the first process's
-            start = state.last or team.by_first(lambda: resume.copy_parameters(self.method))
+            start = state.last or team.on_rank0(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)
             if state.last:
                 team.say(
@@ -239,7 +255,7 @@ class Run:
                 bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
 
                 # a signal to one process stops all after the same step
-                stopping.asked = max(self.team.everyones(stopping.asked))
+                stopping.asked = max(self.team.exchange(stopping.asked))
                 if stopping.asked:
                     break
                 if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
@@ -268,7 +284,7 @@ class Run:
         Raises MemoryError if not even one pair fits, NotFinite that names the first items.
         """
         # dropout depends only on seed, step and process, so a resumed run draws the same numbers
-        numbers = np.random.SeedSequence([self.config.seed, step, self.team.number])
+        numbers = np.random.SeedSequence([self.config.seed, step, self.team.rank])
         seed = numbers.generate_state(1, np.uint64).item() >> 1
         if step == 0 and self.model.family.norm:
             with self.model.using(self.name):
@@ -309,7 +325,7 @@ class Run:
 
     def evaluate_kept(self) -> None:
         """Evaluate the kept epoch's adapter, once; it stays in the model."""
-        with self.model.turn():
+        with self.model.lock:
             resume.set_parameters(self.method, self.state.best)
             self.record.metrics = self.evaluate(self.splits.final)
 

@@ -16,11 +16,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..config import TrainConfig
 from ..model import RetrievalModel
-from ..patching import on_clip
+from ..patching import patch_of
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Put backbone and active adapter into `config.precision`; returns the adapter's optimiser.
+    """Prepare a model for training in `config.precision` and return the adapter's optimiser.
 
     "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the
     adapter's weights stay float32. "fp16" changes the model in place until `restore`. The optimiser
@@ -37,20 +37,20 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """
     check_training(model, config)
     restore(model)
-    kind = torch.optim.AdamW
+    optimizer_class = torch.optim.AdamW
     if config.precision == "fp16":
         from .authors import halve
 
-        on_clip(model.clip).undo.append(halve(model))
+        patch_of(model.clip).undo.append(halve(model))
     if config.optimizer == "bert_adam":
-        from .authors import BertAdam as kind
+        from .authors import BertAdam as optimizer_class
     groups = parameter_groups(model, model.trainable_parameters(), config.weight_decay)
-    return kind(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
+    return optimizer_class(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
 
 
 def restore(model: RetrievalModel) -> None:
     """Undo `prepare`: give the backbone its own tensors back (bitwise), and the adapter float32."""
-    undo = on_clip(model.clip).undo
+    undo = patch_of(model.clip).undo
     while undo:
         undo.pop()()
 

@@ -1,4 +1,4 @@
-"""Measure on a run's first pairs what the whole run needs: memory, time of a step, hours."""
+"""Estimate what a run needs from its first pairs: memory, time of a step, hours."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import optim
 from .devices import ALONE, T, Team
+from .grad_cache import seeded
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, recomputed, seeded
+from .step import batch_gradient, recomputed
 
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair
@@ -49,27 +50,27 @@ class Plan:
         """
         each = f" in each of {self.processes} processes" if self.processes > 1 else ""
         memory = f"{self.free:.1f} GiB free" if math.isfinite(self.free) else "unknown"
-        said = (
+        message = (
             f"plan on {self.device}: {self.steps:,} steps of {self.batch} pairs, "
             f"{self.pairs} at once{each}; "
             f"{self.step_seconds:.2f} s a step, {self.steps * self.step_seconds / 3600:.1f} h; "
             f"{self.peak:.1f} GiB a step, {memory}"
         )
         if self.pairs <= self.fitting:
-            return said
+            return message
         remedy = f"micro_batch={self.fitting}, or checkpoint_activations=True"
         if not self.fitting:
             remedy = "micro_batch=1 and checkpoint_activations=True, or fewer max_frames"
-        return f"{said}; it will not fit: set {remedy}"
+        return f"{message}; it will not fit: set {remedy}"
 
 
 def plan(
     model: RetrievalModel, dataset: RetrievalDataset, config: TrainConfig, team: Team = ALONE
 ) -> Plan:
-    """Measure small steps of a run on a train split, and return what the whole run needs.
+    """Estimate the memory and time that a run on a train split needs, from a few small steps.
 
-    The model and the random state are restored at the end. Make no plan while a run trains on the
-    same CLIP: it would end the run's half precision. In a `team` memory and time are for the
+    The model and the random state are restored at the end. Do not plan while a run trains on
+    the same CLIP: that would end the run's half precision. In a `team` memory and time are for the
     share of one process. Raises ValueError as `cma.train`.
     """
     optim.check_training(model, config)
@@ -110,7 +111,7 @@ def plan_of(
             free = free_memory(model.device, team)
 
             def seconds_of_each(pairs: int) -> float:
-                """Time so many pairs at once. Raises MemoryError if they do not fit."""
+                """Time this many pairs at once. Raises MemoryError if they do not fit."""
                 if fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
                 rows = 2 if model.device.type in EVEN else pairs
@@ -142,10 +143,9 @@ def plan_of(
 def until_it_fits(
     pairs: int, attempt: Callable[[int], T], say: Callable[[str], None] = str
 ) -> tuple[int, T]:
-    """Return (pairs, `attempt(pairs)`), with half as many pairs at once whenever memory runs out.
+    """Call `attempt(pairs)`, with half as many pairs each time memory runs out.
 
-    A plan and each step of a run find in this way how many fit. Raises MemoryError if not even one
-    pair does.
+    Returns (pairs that fit, its result). Raises MemoryError if not even one pair fits.
     """
     while True:
         try:

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or
     float if they are normalised already (`model_frames`). Pairs of one item, or of one caption, are
-    no negatives of each other (`cma.losses`); `caption_ids` may be None.
+    not negatives for each other (`cma.losses`); `caption_ids` may be None.
     """
 
     input_ids: Tensor
@@ -77,12 +77,12 @@ class Pixels:
                 self.cache[part] = frames
             clips.append(frames)
 
-        most = 1 if dataset.kind == "image" else config.max_frames
+        max_frames = 1 if dataset.kind == "image" else config.max_frames
         lengths = torch.tensor([len(clip) for clip in clips])
-        padded = torch.zeros(len(clips), most, *clips[0].shape[1:], dtype=torch.uint8)
+        padded = torch.zeros(len(clips), max_frames, *clips[0].shape[1:], dtype=torch.uint8)
         for row, clip in zip(padded, clips, strict=True):
             row[: len(clip)] = clip
-        return padded, (torch.arange(most) < lengths[:, None]).long()
+        return padded, (torch.arange(max_frames) < lengths[:, None]).long()
 
 
 def load_media(
@@ -92,8 +92,7 @@ def load_media(
 
     `workers` processes decode.
 
-    Raises `cma.media.MediaError` that names a file that cannot be read, or says that a worker has
-    died.
+    Raises `cma.media.MediaError` if a file cannot be read (named), or a worker has died.
     """
     loader = DataLoader(
         range(len(dataset)),

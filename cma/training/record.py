@@ -96,7 +96,7 @@ class RunRecord:
     ) -> RunRecord:
         """Make the record of a run before it begins; `splits`: its items, if it trains.
 
-        What the model has chosen must act already, as in `model.using`.
+        Call it inside `model.using`, so that the active adapter is installed.
         Raises ValueError if the active method cannot do this kind of data.
         """
         if model.device.type == "cuda":  # the peak is that of this run

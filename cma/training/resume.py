@@ -28,7 +28,7 @@ ROOM = 2**20  # bytes that a disk must have free at the start
 
 # adapters of this process, with the folder of the run that trained each last and the digest of the
 # weights that it left there: the same call may go on from them
-LEFT: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
+LAST_RUN: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
 
 
 @dataclass
@@ -85,11 +85,11 @@ class RunState:
 
 
 def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> RunState | None:
-    """Return the state of the same run in the record's folder, or None if no run is there.
+    """Return the saved state of this run, or None if its folder holds no run.
 
-    It is the same if settings and data are, and if `method` has the weights that the run began
-    with, or that it left. Raises ValueError that says what to do, for a checkpoint that cannot be
-    read and for another run.
+    A run is the same if its settings and data are, and if `method` has the weights that the run
+    began with or left. Raises ValueError, with what to do, if the checkpoint cannot be read or
+    belongs to another run.
     """
     folder = record.folder
     checkpoint = folder / CHECKPOINT
@@ -120,7 +120,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     known = (there, weights_digest(state.last), weights_digest(state.best))
     if not there:
         say(f"{folder}: the run does not say which weights it began with; taken to be these")
-    elif here not in known and LEFT.get(method) != (folder.absolute(), here):
+    elif here not in known and LAST_RUN.get(method) != (folder.absolute(), here):
         raise ValueError(
             f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
             f'or load_adapter("{folder / "last"}", …) to go on'
@@ -166,7 +166,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Lock `folder`, created if needed, for this run; remove the unfinished files of a killed run.
 
     Raises ValueError if another process trains there now, OSError if the folder cannot be written
-    to. To a media or disk error inside, it adds how to continue the run.
+    to. Adds to a media or disk error how to continue the run.
     """
     require_writable(folder)
     try:

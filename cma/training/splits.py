@@ -24,13 +24,13 @@ class Splits(NamedTuple):
 
 
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
-    """Return the items of a run on the train split `dataset`; its folder is read once.
+    """Choose which items a run trains on and is evaluated on.
 
     `watched` is the split that `select_on` names. For "val" it is `val_items` of the training
     items, held out from training, if the folder has no val split; for "last" it is None. `final` is
     the split that `report_on` names, or the val split (then perhaps those held-out items) if there
-    is no test split. Of both at most `eval_items` are used. Raises ValueError for a dataset that is
-    no train split, if there is nothing to evaluate at the end, and for an item without captions.
+    is no test split. `eval_items` limits both. Raises ValueError if `dataset` is not a train split,
+    if there is nothing to evaluate at the end, or if an item has no captions.
     """
     is_split = isinstance(dataset, RetrievalDataset)
     if not is_split or dataset.split != "train":
@@ -93,8 +93,8 @@ def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     """Return one line: what an epoch counts, its steps, and how many there are in all.
 
-    Raises ValueError for batches of one example, and if no pair of the set can be another's
-    negative, as pairs of one item or of one caption are none: the loss would always be 0.
+    Raises ValueError if a batch has one example only, or if all pairs share an item or a caption:
+    without a negative the loss would always be 0.
     """
     count, steps = epoch_size(dataset, config)
     size = min(config.batch_size, count)

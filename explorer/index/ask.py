@@ -550,7 +550,7 @@ class MediaIndex:
         if its weights have changed since.
         """
         weights = self.weights
-        with self.model.turn(), self.model.using(weights.adapter, weights.digests.scale):
+        with self.model.lock, self.model.using(weights.adapter, weights.digests.scale):
             if changed := weights.changed(self.model):
                 raise ValueError(f"the weights of {changed} changed since; build the index again")
             yield

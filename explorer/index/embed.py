@@ -24,7 +24,6 @@ from cma.data import RetrievalDataset
 from cma.files import printable
 from cma.media import MediaError, to_pixels
 from cma.model import RetrievalModel
-from cma.patching import on_clip
 
 from . import listing, moments
 from .copies import picture_hash
@@ -368,24 +367,24 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
 
     def encode(part: Tensor) -> Tensor:
         with torch.no_grad():  # here, because threads do not inherit it
-            embedded = model.encode_videos(part[None])[0] if across else model.encode_images(part)
-            return check_finite(model.family.comparable(embedded).float().cpu(), model)
+            embedded = model.encode_videos(part[None])[0] if across else model.encode_frames(part)
+            return model.family.comparable(embedded).float().cpu()
 
     of_each = max(1, threads // len(parts))
 
     def begin() -> None:
         torch.set_num_threads(of_each)
-        on_clip(model.clip).turn.join()  # it works for this thread, which has the turn
 
-    if threads == 1 or len(parts) == 1 or across:
-        vectors = torch.cat(list(map(encode, parts)))
-    else:
-        try:
-            with model.turn(), ThreadPoolExecutor(threads, "embed", begin) as pool:
-                vectors = torch.cat(list(pool.map(encode, parts)))
-        finally:
-            torch.set_num_threads(threads)  # otherwise later threads would keep the lower number
-    return list(vectors.split([len(one) for one in pixels]))
+    with model.lock, model.using(model.active, model.scale):  # the pool's threads work for this one
+        if threads == 1 or len(parts) == 1 or across:
+            vectors = torch.cat(list(map(encode, parts)))
+        else:
+            try:
+                with ThreadPoolExecutor(threads, "embed", begin) as pool:
+                    vectors = torch.cat(list(pool.map(encode, parts)))
+            finally:
+                torch.set_num_threads(threads)  # later threads would keep the lower number
+    return list(check_finite(vectors, model).split([len(one) for one in pixels]))
 
 
 def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:

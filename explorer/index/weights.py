@@ -90,7 +90,7 @@ class ActingWeights:
     """
 
     def __init__(self, model: RetrievalModel) -> None:
-        with model.turn():
+        with model.lock:
             self.adapter = model.active
             self.digests = identify(model)
             self._look(model)
@@ -113,9 +113,9 @@ class ActingWeights:
         """Name the part that differs from `digests`, with the same adapter active; "" if nothing
         does.
 
-        No hook is taken off or hung for this, unless the weights must be read again.
+        No hook is removed or added for this, unless the weights must be read again.
         """
-        with model.turn():
+        with model.lock:
             adapter = f"adapter {model.active!r}"
             digested = model.active is not None and not _large(model)
             if digested and _adapter(model) != self.digests.adapter:

@@ -73,8 +73,8 @@ def test_both_hold_the_backbone_and_the_page(built):
     names = set(zipfile.ZipFile(wheel).namelist())
     kept = [
         path
-        for folder in ("cma/mini_clip", "explorer/static")
-        for path in (ROOT / folder).iterdir()
+        for folder in ("cma/mini_clip", "explorer/static", "explorer/demo_files")
+        for path in (ROOT / folder).rglob("*")
     ]
     wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.is_file()} | {
         "cma/adapter_card.md"

@@ -417,7 +417,7 @@ def test_the_extra_of_siglips_tokenizer_is_named(tmp_path, monkeypatch):
         load_backbone(tmp_path)
 
 
-# ---- the table of docs/library.md
+# ---- the table of docs/backbones.md
 
 SHAPES = {  # of the configs on the hub: what is not transformers' default
     "openai/clip-vit-base-patch32": ("clip", {}, {}),
@@ -448,7 +448,7 @@ SHAPES = {  # of the configs on the hub: what is not transformers' default
 }
 
 
-def test_the_table_of_readme_is_what_real_shapes_give():
+def test_the_table_of_backbones_is_what_real_shapes_give():
     rows = []
     for hub, (kind, text, vision) in SHAPES.items():
         config = getattr(transformers, f"{PREFIX[kind]}Config")(
@@ -470,6 +470,6 @@ def test_the_table_of_readme_is_what_real_shapes_give():
                 assert model.encode_text(ids).shape == joint
         rows.append(f"| `{hub}` | {widths} | {layers} | {trained:,} |")
         assert family_of(config).name == FAMILIES[kind].name
-    page = (ROOT / "docs" / "library.md").read_text("utf-8")
+    page = (ROOT / "docs" / "backbones.md").read_text("utf-8")
     assert [row for row in rows if row not in page] == []
     assert "| 623,616 |" in rows[1]

@@ -218,7 +218,7 @@ INSIDE = ["a", "media/a.jpg", "a..b/..c", "media/C:/a", "a\\b", "12:30.jpg"]
 
 @pytest.mark.parametrize("name", OUT + INSIDE)
 def test_names_that_lead_out_on_any_system(name):
-    assert files.leads_out(name) == (name in OUT)
+    assert files.escapes_folder(name) == (name in OUT)
 
 
 @given(st.text(st.characters()))

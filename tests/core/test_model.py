@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from cma.adapter import AdapterConfig
 from cma.model import RetrievalModel
-from cma.patching import on_clip
+from cma.patching import patch_of
 from cma.similarity import mean_pooled, text_conditioned
 from tests.conftest import ADAPTER, EOS, SOS, build_clip, one_line, same, same_state
 from tests.methods.conftest import FRAMES, embed, hooks, move, token_ids
@@ -226,7 +226,7 @@ def test_what_is_added_acts_and_what_is_removed_does_not(model, ids):
     model.remove_adapter("c")
     assert (
         model.active is None
-        and on_clip(model.clip).acting is None
+        and patch_of(model.clip).method is None
         and model.trainable_parameters() == []
     )
     assert torch.equal(model.encode_text(ids), plain)
@@ -305,7 +305,7 @@ def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model):
                 model.add_adapter(own, ADAPTER, state)
                 model.remove_adapter(own)
             elif action == 2:
-                with model.turn():
+                with model.lock:
                     model.set_adapter(name)
                     assert model.active == name and same(embed(model), wanted[name])
             else:
@@ -340,21 +340,21 @@ def test_what_acts_in_one_thread_is_not_seen_in_another_that_goes_next(model, id
 
     other = threading.Thread(target=ask)
     other.start()
-    while other.is_alive():  # as a training does, which lets the turn go only between its steps
+    while other.is_alive():  # as a training does, which lets the lock go only between its steps
         with model.using(None):
             steps[0] += 1
             time.sleep(1e-3)
     assert len(waited) == 3 and max(waited) < 10
 
 
-def test_what_acts_already_is_not_hung_again_and_what_goes_within_a_block_is_gone(model, ids):
+def test_what_acts_already_is_not_installed_again_and_what_goes_within_a_block_is_gone(model, ids):
     plain = model.encode_text(ids)
     model.set_adapter("a", 0.5)
-    handles = on_clip(model.clip).handles
+    handles = patch_of(model.clip).handles
     with model.using("a", 0.5):
         model.encode_text(ids)
         RetrievalModel.encode_text(model, ids)
-    assert on_clip(model.clip).handles is handles
+    assert patch_of(model.clip).handles is handles
     with model.using("b"):
         model.remove_adapter("a")
         assert model.active == "b"

@@ -15,15 +15,13 @@ from experiments import gains
 from experiments.drawings import NAME as DRAWINGS
 from experiments.rows import KEPT, SCANNED, read_rows
 from experiments.study import EXTENSIONS, budget_of
-from experiments.world import FIRST, PROTOCOL, WEIGHTS, digest_of, kept_in
+from experiments.world import PROTOCOL, digest_of, kept_in
 from tests import ROOT
 from tests.bench.headroom import GAIN, MOST
 from tests.experiments.conftest import revision
 
 PROTOCOL_FILE = ROOT / "results" / PROTOCOL
 CONTENT = json.loads(PROTOCOL_FILE.read_text("utf-8"))
-RETIRED = ROOT / "results" / FIRST
-BEFORE = json.loads((RETIRED / PROTOCOL).read_text("utf-8"))
 BENCHMARKS = ("mini-flickr30k", "mini-msrvtt")
 
 
@@ -31,14 +29,11 @@ def test_world_and_backbone_are_those_that_were_frozen():
     frozen = CONTENT["frozen"]
     assert frozen["build"] == BUILD
     assert frozen["lexicon"] == digest_of(LEXICON)
-    weights = MINI / WEIGHTS
+    weights = MINI / "model.safetensors"
     assert frozen["backbone"] == digest_of(weights) and weights.stat().st_size <= 20e6
     assert len({frozen["backbone"], *frozen["states"].values()}) == 1 + len(frozen["states"])
     worlds = {name for name in READERS if name not in TESTS}
     assert frozen["pixels"].keys() == {*worlds, DRAWINGS}
-    same = BEFORE["frozen"]["pixels"]
-    same.pop("mini-flickr30k-other", None)  # the one set that was replaced
-    assert same.items() <= frozen["pixels"].items()  # the world that was there stays as it is
 
 
 @pytest.mark.minis
@@ -70,19 +65,15 @@ def test_the_gates_were_passed_on_validation(name):
         assert 17 <= gate["zero-shot R@1"] <= 45
 
 
-@pytest.mark.parametrize("place, protocol", [(ROOT / "results", CONTENT), (RETIRED, BEFORE)])
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name, place, protocol):
-    """Rows of the backbone before have the protocol that is kept in first-world/."""
+def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name):
     budget = budget_of(name, PROTOCOL_FILE)
     assert asdict(budget) == CONTENT["budgets"][name]
-    for row in read_rows(place / "methods"):
+    for row in read_rows(ROOT / "results" / "methods"):
         if row.dataset == name:
             revisions = {run["backbone"]["revision"] for run in row.records.values()}
-            assert revisions <= {revision(protocol["frozen"]["backbone"])}
-            planned = BEFORE["budgets"][name]
-            if protocol is CONTENT:
-                planned = asdict(budget.of(row.method))
+            assert revisions <= {revision(CONTENT["frozen"]["backbone"])}
+            planned = asdict(budget.of(row.method))
             assert planned.items() <= row.budget.items()
             reported = {*row.records, *row.ranks}
             assert not reported & {str(entry["seed"]) for entry in row.rates}
@@ -105,5 +96,5 @@ def test_the_rule_of_the_protocol_is_that_of_the_code():
     assert f"p is below {gains.CLEAR:g}" in CONTENT["verdicts"]["rule"]
     five = [42, 43, 44, 45, 46]
     pictures = budget_of("mini-flickr30k", PROTOCOL_FILE)
-    for method in ("cross-modal adapter", *gains.FIRST):
+    for method in ("cross-modal adapter", gains.FULL, gains.WITHOUT, gains.LORA):
         assert pictures.of(method).seeds == five

@@ -168,7 +168,7 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
 
 def test_the_committed_pages_are_those_of_the_kept_records():
     for name, text in report.pages_of(ROOT / "results").items():
-        page = "README.md" if name == "summary" else "results/README.md"
+        page = "README.md" if name in ("first", "summary") else "results/README.md"
         start, end = report.markers(name)
         hint = f"{page}: python -m experiments report results --readme README.md results/README.md"
         assert f"{start}\n{text}\n{end}" in (ROOT / page).read_text("utf-8"), hint

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from cma.backbone import MINI
 from cma.methods import attach
-from cma.patching import encoder_layers, on_clip
+from cma.patching import encoder_layers, patch_of
 from explorer.attention import by_word, crop_box, explain, overlay
 from tests.conftest import EOS, SOS
 
@@ -119,7 +119,7 @@ def state(model):
     kernels = [
         getattr(model.clip.config, f"{tower}_config")._attn_implementation for tower in TOWERS
     ]
-    return hooks, parameters, modes, model.active, on_clip(model.clip).acting, kernels
+    return hooks, parameters, modes, model.active, patch_of(model.clip).method, kernels
 
 
 @pytest.mark.parametrize("fails", [False, True])

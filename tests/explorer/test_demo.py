@@ -12,6 +12,7 @@ from explorer import answers, pictures
 from explorer.demo import HERE, MOST, PARTS, demo_galleries, main
 from explorer.index import MediaIndex
 from tests import ROOT
+from tests.explorer.browser.readme_pictures import missed_by_clip, ranks_by_both
 
 INDEXES = "index-zero-shot", "index-adapter"
 
@@ -129,3 +130,35 @@ def test_its_items_have_captions_and_are_of_the_test_split():
         assert {one["split"] for one in items} == {"test"}
         about = json.loads((HERE / name / "dataset.json").read_text("utf-8"))
         assert about["recipe"] == benchmark
+
+
+def test_readmes_picture_shows_what_the_rule_chooses_and_readme_counts_both_ways(galleries):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    ranked = ranks_by_both(galleries["pictures"])
+    query = missed_by_clip(galleries["pictures"])
+    (before,) = {first for text, first, after in ranked if text == query and after == 1}
+    assert f'for "{query}", CLIP has the right picture at rank {before}, and' in readme
+    found = sum(first > 10 and after == 1 for _, first, after in ranked)
+    lost = sum(first == 1 and after > 10 for _, first, after in ranked)
+    said = f"There are {found} such sentences of {len(ranked):,}, and {lost} the other way round."
+    assert said in readme
+    clip, *_ = ranks_of("zero-shot")
+    adapted = ranks_of("cross-modal adapter")
+    counts = [
+        (adapted == 1) & (clip > 1),
+        (clip == 1) & (adapted > 1),
+        (clip == 1) & (adapted == 1),
+    ]
+    only, other, both_first = (round(one.sum(1).mean()) for one in counts)
+    said = f"{only:,} find their picture first with the adapter alone, {other} with CLIP alone, and"
+    assert f"{said} {both_first} with both (means over five seeds)" in readme and len(adapted) == 5
+
+
+def ranks_of(method):
+    """The recorded ranks of the whole test set [seed, text]."""
+    row = json.loads(
+        (
+            ROOT / "results" / "methods" / f"mini-flickr30k-{method.replace(' ', '-')}.json"
+        ).read_text("utf-8")
+    )
+    return np.array([ranks["text_to_visual"] for ranks in row["ranks"].values()])

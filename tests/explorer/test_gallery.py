@@ -57,7 +57,7 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     first = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
     expected = {scale: first.index("a", scale).query("a cat") for scale in (0.0, 0.5, 1.0)}
     again = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
-    monkeypatch.setattr(type(gallery.model), "encode_images", None)  # nothing is embedded again
+    monkeypatch.setattr(type(gallery.model), "encode_frames", None)  # nothing is embedded again
     assert {scale: again.index("a", scale).query("a cat") for scale in expected} == expected
 
 

@@ -14,7 +14,8 @@ from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.method import CrossModalAdapter
 from cma.methods import NAMES, Method, attach
-from cma.patching import on_clip
+from cma.methods.tuning import Replaced
+from cma.patching import patch_of
 from cma.training import RunRecord, prepare
 from explorer.index.weights import identify
 from tests.conftest import build_clip
@@ -88,7 +89,7 @@ def test_switching_and_two_models_on_one_clip(method):
     model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
     move(attach(model, "partial", "last"))
     other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
-    assert on_clip(model.clip).acting is None
+    assert patch_of(model.clip).method is None
     assert all(p.requires_grad for one in model.adapters.values() for p in one.parameters())
     seen = {}
     for name in ("m", "a", None, "last"):
@@ -213,7 +214,7 @@ class Own(Method):
         self.mask = torch.ones(32)
         self.register_buffer("halved", torch.full((32,), 0.5), persistent=False)
 
-    def hang(self, clip, scale):
+    def install(self, clip, scale):
         change = scale * self.halved * self.mask * self.vector
         yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + change)
 
@@ -236,13 +237,18 @@ def sums(self, model, options):
     self.total = float(torch.ones(3).sum())
 
 
-def returns_nothing(self, clip, scale):
-    clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
+def returns_a_handle(self, clip, scale):
+    return clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
 
 
-def fails_before_it_returns(self, clip, scale):
-    returns_nothing(self, clip, scale)
-    clip.text_projection.weight = torch.nn.Parameter(torch.zeros(1))
+def yields_no_handle(self, clip, scale):
+    yield returns_a_handle(self, clip, scale)
+    yield None
+
+
+def fails_half_way(self, clip, scale):
+    yield returns_a_handle(self, clip, scale)
+    yield Replaced(clip.text_projection, "weight", torch.nn.Parameter(torch.zeros(1)))
     raise ValueError("no more")
 
 
@@ -250,8 +256,9 @@ def fails_before_it_returns(self, clip, scale):
     ("changed", "error", "said"),
     [
         ({"__init__": sums}, ValueError, "own: cannot be built from shapes alone: .*__init__ may"),
-        ({"hang": returns_nothing}, TypeError, "own: hang gave None; expected .* handles"),
-        ({"hang": fails_before_it_returns}, ValueError, "no more"),
+        ({"install": returns_a_handle}, TypeError, "Wrong.install must yield a handle after each"),
+        ({"install": yields_no_handle}, TypeError, "own: install yielded None; expected handles"),
+        ({"install": fails_half_way}, ValueError, "no more"),
     ],
 )
 def test_a_method_that_could_not_be_kept_or_removed_is_refused_at_once(model, changed, error, said):
@@ -279,15 +286,15 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
     class Shift(Method):
         NAME = "mended later"
 
-        def hang(self, clip, scale):
-            return ()
+        def install(self, clip, scale):
+            yield from ()
 
     assert type(attach(model, "mended later", "mine")) is Shift is not broken
     assert model.active == "mine"
 
     class Nameless(Method):
-        def hang(self, clip, scale):  # one handle, not several
-            return clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
+        def install(self, clip, scale):
+            yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
 
     with pytest.raises(ValueError, match="unknown method .*Nameless.*or yours, by its NAME"):
         attach(model, Nameless, "other")
@@ -304,7 +311,7 @@ def test_a_class_of_your_own_that_derives_from_ours_keeps_its_name(model, tmp_pa
     class TextAlone(CrossModalAdapter):
         NAME = "text alone"
 
-        def hang(self, clip, scale):
+        def install(self, clip, scale):
             yield from ()
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,15 +1,29 @@
-"""What only notebooks use: names of runs, and what guessing and the best answer reach."""
+"""What only notebooks use: names of runs, embeddings that are kept, and what guessing reaches."""
 
 import dataclasses
+from unittest.mock import patch
 
 import pytest
-from helpers import chance_recall, name_by_recipe, recall_ceiling, run_name
+import torch
+from helpers import (
+    KEPT,
+    chance_recall,
+    embedded,
+    name_by_recipe,
+    recall_ceiling,
+    run_name,
+    trained_on,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cma
+import explorer
 from cma.config import TrainConfig
 from cma.data import load
+from cma.media import MediaError
 from cma.recipes import RECIPES, recipe
+from cma.training import encode
 from tests.toy_data import write_images
 
 
@@ -80,3 +94,44 @@ def test_the_ceiling_is_what_the_best_answer_to_every_sentence_reaches(dataset, 
         for sentence in {w for ws in captions for w in ws}
     )
     assert recall_ceiling(small) == pytest.approx(100 * hits / sum(map(len, captions)))
+
+
+def test_embeddings_of_a_split_are_computed_once_and_again_for_other_weights(dataset, tmp_path):
+    model = cma.RetrievalModel.from_pretrained("mini")
+    for name, seed in (("one", 1), ("two", 2)):
+        model.add_adapter(name, cma.AdapterConfig(init_std=0.1), seed=seed)
+    gallery = explorer.Gallery(model, dataset, TrainConfig(max_frames=1), tmp_path)
+    part = explorer.Gallery(model, dataset.subset(4, 7), TrainConfig(max_frames=1), tmp_path)
+    embedded(part)  # an index of other items, in another order
+    for name in (None, "one", "two"):
+        model.set_adapter(name)
+        wanted = encode(model, dataset, TrainConfig(max_frames=1))
+        model.set_adapter("one")
+        with patch.object(model, "encode_text", side_effect=model.encode_text) as texts:
+            for _ in range(2):
+                for found, right in zip(embedded(gallery, name), wanted, strict=True):
+                    torch.testing.assert_close(found, right)
+        assert texts.call_count == 1 and model.active == "one"
+    model.add_adapter("three", cma.AdapterConfig(), seed=3)
+    for _ in range(5):  # an adapter that is trained on: the files of older weights go
+        next(model.get_adapter("three").parameters()).data += 0.01
+        embedded(gallery, "three")
+    assert len(list(tmp_path.glob("texts-*"))) == KEPT
+
+
+def test_a_picture_that_cannot_be_read_is_named(tmp_path):
+    broken = load(write_images(tmp_path / "data", {"test": 3}), "test")
+    broken.path(broken.items[1]).write_bytes(b"")
+    model = cma.RetrievalModel.from_pretrained("mini")
+    gallery = explorer.Gallery(model, broken, TrainConfig(max_frames=1), tmp_path / "kept")
+    with pytest.raises(MediaError, match=broken.items[1].file_name):
+        embedded(gallery)
+
+
+def test_half_of_an_offline_benchmark_is_trained_on_unless_asked_otherwise(dataset):
+    def used(name="mini-flickr30k", train_items=None, **changed):
+        config = recipe(name).train_config().merge(changed)
+        return len(trained_on(dataset, recipe(name), config, train_items))
+
+    assert used() == 5 and used(train_items=3) == 3
+    assert used(eval_items=10) == used(epochs=2) == used("flickr30k", epochs=1) == 10

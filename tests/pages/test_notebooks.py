@@ -271,7 +271,9 @@ def command(*words: str) -> tuple[Result, dict[str, dict]]:
 
 LINES = (
     "README.md",
+    "docs/quickstart.md",
     "docs/library.md",
+    "docs/explorer.md",
     "notebooks/README.md",
     "results/README.md",
     "docs/reproduce.md",
@@ -375,6 +377,17 @@ def test_a_notebook_that_needs_one_that_failed_does_not_start(tmp_path, capsys, 
     assert "b: not started, because a failed" in capsys.readouterr().err
 
 
+def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    explorer, own = "05_retrieval_explorer", "07_your_own_media"
+    assert run.needed(explorer) == {"03_train_flickr30k", "04_train_msrvtt"}
+    place = tmp_path / "results" / "methods"
+    (place / "mini-flickr30k-cross-modal-adapter").mkdir(parents=True)
+    assert (run.needed(explorer), run.needed(own)) == ({"04_train_msrvtt"}, set())
+    (place / "mini-msrvtt-cross-modal-adapter").mkdir()
+    assert run.needed(explorer) == set()
+
+
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
     names = {name.partition("_")[0]: name for name in NOTEBOOKS}
@@ -387,6 +400,7 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(run.subprocess, "run", start)
+    monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
     assert started == ["08", "03", "05", "02b", "01"]
 
@@ -513,7 +527,8 @@ def data_root(tmp_path_factory):
     return root
 
 
-def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/library.md"])
+def test_the_example_of_a_page_runs(page, data_root, tmp_path, monkeypatch):
     shutil.copytree(data_root, tmp_path / "data")
     shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
     Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
@@ -523,9 +538,9 @@ def test_the_example_of_the_library_runs(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(cma, "train", short)
     monkeypatch.chdir(tmp_path)
     defined = {}
-    page = (ROOT / "docs" / "library.md").read_text("utf-8")
-    exec(re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)[1], defined)
-    assert defined["record"].metrics["items"] == 4
+    text = (ROOT / page).read_text("utf-8")
+    exec(re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1], defined)
+    assert defined["model"].active
     assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
 
 

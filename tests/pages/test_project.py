@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -15,8 +16,11 @@ from tests import ROOT, stages
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 README = (ROOT / "README.md").read_text("utf-8")
-PAGES = README + (ROOT / "docs" / "library.md").read_text("utf-8")
-COMMANDS = README + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+PAGES = README + (ROOT / "docs" / "explorer.md").read_text("utf-8")
+TEXTS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))
+COMMANDS = (ROOT / "CONTRIBUTING.md").read_text("utf-8") + "".join(
+    path.read_text("utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
+)
 
 
 def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
@@ -69,8 +73,10 @@ def test_the_citation_names_the_version_and_the_paper():
 
 
 def test_the_form_for_a_run_offers_every_benchmark():
-    form = (ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml").read_text("utf-8")
-    fields = {one.get("id"): one for one in yaml.safe_load(form)["body"]}
+    form = ROOT / ".github" / "ISSUE_TEMPLATE" / "real-benchmark.yml"
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    subprocess.run([*check, "vendor.github-issue-forms", str(form)], check=True)
+    fields = {one.get("id"): one for one in yaml.safe_load(form.read_text("utf-8"))["body"]}
     real = set(BENCHMARKS) - {"folder"}
     assert set(fields["benchmark"]["attributes"]["options"]) == real and len(real) == 9
     assert "run.json" in fields["record"]["attributes"]["label"]
@@ -137,18 +143,54 @@ def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
     "page",
     [
         "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
         "data_prep/README.md",
-        "docs/index.md",
-        "docs/library.md",
-        "docs/reproduce.md",
-        "docs/try_it.md",
         "notebooks/README.md",
         "results/README.md",
+        *TEXTS,
     ],
 )
 def test_links_of_a_page_lead_to_files_that_are_there(page):
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text("utf-8"))
-    assert len(targets) > 2
+    assert len(targets) > 2 or page in ("CHANGELOG.md", "CONTRIBUTING.md", *TEXTS)
     for target in targets:
         path = (ROOT / page).parent / target
         assert target.startswith(("https://", "http://")) or path.exists(), target
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["CONTRIBUTING.md", "data_prep/README.md", "results/README.md"]
+    + [page for page in TEXTS if page != "docs/index.md"],
+)
+def test_a_page_of_the_book_says_first_whom_it_is_for(page):
+    text = (ROOT / page).read_text("utf-8")
+    assert re.match(r"# [^\n]+\n\n\*For who [^\n]+\.\*\n\n", text)
+
+
+def test_readme_shows_two_commands_soon():
+    words = re.compile(r"[^\s|]*\w[^\s|]*")
+    plain = re.sub(r"\]\([^)]*\)|<!--.*?-->|^\|[ -|]*$", "]", README, flags=re.MULTILINE)
+    before, after, _ = plain.partition("python -m explorer --demo")
+    assert after and "pip install -e" in before and len(words.findall(before)) <= 250
+
+
+def test_the_address_of_the_commit_that_has_the_retired_records_is_right():
+    """Where the history is there; a clone of depth 1 has none."""
+    page = (ROOT / "results" / "README.md").read_text("utf-8")
+    commit = re.search(r"`results/first-world`; commit `(\w+)` has them", page)[1]
+    show = ["git", "cat-file", "-e", f"{commit}:results/first-world/README.md"]
+    shallow = subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT, capture_output=True)
+    if shallow.returncode:
+        pytest.skip("the history is not here")
+    assert subprocess.run(show, cwd=ROOT).returncode == 0
+
+
+def test_the_files_of_a_clone_weigh_at_most_52_mb():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True)
+    if listed.returncode:
+        pytest.skip("no clone")
+    names = listed.stdout.decode().rstrip("\0").split("\0")
+    there = [ROOT / name for name in names if (ROOT / name).is_file()]
+    assert sum(path.stat().st_size for path in there) <= 52_000_000

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from cma.training.resume import CHECKPOINT
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
 from tests.training.toy_runs import a_batch, build, config_of, model_of
-from tests.training.worlds import world
+from tests.training.worlds import begin, end, world
 
 pytestmark = pytest.mark.processes
 CPU = torch.device("cpu")
@@ -122,7 +123,7 @@ def crowded(folder: Path) -> tuple:
     """In the last process alone, memory runs out for more than one pair at once, the first two
     times.
     """
-    really, seen = step._embed, []
+    really, seen = step.embed, []
 
     def embed(model, batch, config):
         if is_last() and len(batch.input_ids) > 1 and len(seen) < 2:
@@ -130,7 +131,7 @@ def crowded(folder: Path) -> tuple:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return really(model, batch, config)
 
-    with patch.object(step, "_embed", embed):
+    with patch.object(step, "embed", embed):
         return (*trained(folder, name="crowded"), seen)
 
 
@@ -164,6 +165,16 @@ def full_disk(really):
 def killed(really):
     """The last process ends in the middle of a step."""
     return failing(2, lambda: os.kill(os.getpid(), 9) if is_last() else None, really)
+
+
+def silent(folder: Path) -> None:
+    """The last process fails; the first one exchanges nothing until it has ended."""
+    with devices.joined(CPU) as team, patch.object(devices, "TELLING", 1):
+        if not team.first:
+            raise OSError("no such disk")
+        while not (folder / "ended").exists():
+            time.sleep(0.1)
+        team.exchange()
 
 
 def unlike(folder: Path) -> None:
@@ -201,9 +212,9 @@ JOBS = {
     "resumed": partial(trained, name="resumed"),
     "crowded": crowded,
     "without_memory": partial(
-        broken, place="step._embed", breaking=without_memory, name="without", micro_batch=1
+        broken, place="step.embed", breaking=without_memory, name="without", micro_batch=1
     ),
-    "not_finite": partial(broken, place="step._loss", breaking=not_finite, name="infinite"),
+    "not_finite": partial(broken, place="step.pairs_loss", breaking=not_finite, name="infinite"),
     "after_not_finite": partial(trained, name="infinite"),
     "unreadable": partial(
         broken, place="reading.Pixels.__call__", breaking=unreadable, name="unreadable"
@@ -347,8 +358,11 @@ def test_an_error_ends_all_and_one_process_says_why(many, job, failing, kind, sa
     kind_there, said_there, *_ = errors[failing]
     assert kind_there == kind and re.search(said, said_there), errors[failing]
     assert "\n" not in said_there
-    for other, *_ in errors:  # each says what all have; else the others notice that one is gone
-        assert other == (kind if job in SHARED else "Stopped") or other == kind
+    for other, text, *_ in errors:  # each says what all have; else the others say why one is gone
+        if job in SHARED or other == kind:
+            assert other == kind
+        else:
+            assert other == "Stopped" and re.search(f"^process . failed: {kind}: .*{said}", text)
 
 
 def test_a_run_goes_on_after_a_loss_that_was_not_finite(many):
@@ -378,7 +392,21 @@ def test_a_process_that_is_killed_ends_the_others(folder):
     part = folder / "killed"
     with pytest.raises(FileNotFoundError, match=r"1\.pt"):
         world(
-            2, {"killed": partial(broken, place="step._loss", breaking=killed, name="killed")}, part
+            2,
+            {"killed": partial(broken, place="step.pairs_loss", breaking=killed, name="killed")},
+            part,
         )
+    (said,) = torch.load(part / "0.pt", weights_only=False).values()
+    assert said[0] == "Stopped" and "another process of the run has ended" in said[1]
+
+
+def test_a_process_that_fails_does_not_wait_for_one_that_exchanges_nothing(folder):
+    part = folder / "silent"
+    processes = begin(2, {"silent": silent}, part)
+    processes[1].join(100)
+    assert processes[1].exitcode == 1  # a launcher would now end the first one, too
+    (part / "ended").touch()
+    end(processes)
+    assert not (part / "1.pt").exists()
     (said,) = torch.load(part / "0.pt", weights_only=False).values()
     assert said[0] == "Stopped" and "another process of the run has ended" in said[1]

@@ -222,7 +222,7 @@ def test_queries_in_another_thread_change_nothing(train_set, config, make_model,
         while not ended.is_set():
             with model.using(None):
                 model.encode_text(["a red cat"])
-            with model.turn():
+            with model.lock:
                 model.set_adapter(None)
 
     thread = threading.Thread(target=queries)

@@ -186,7 +186,7 @@ def test_a_run_goes_on_bitwise_from_any_step(
 def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
     train_set, dropping, make_model, monkeypatch, capsys
 ):
-    really, sizes = step._embed, []
+    really, sizes = step.embed, []
 
     def crowded(model, batch, config):
         sizes.append(len(batch.input_ids))
@@ -197,7 +197,7 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
 
     model, plain = make_model(), make_model()
     cma.train(plain, train_set, dropping.merge({"name": "plain"}))
-    monkeypatch.setattr(step, "_embed", crowded)
+    monkeypatch.setattr(step, "embed", crowded)
     record = cma.train(model, train_set, dropping)
     assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
     printed = capsys.readouterr().out

@@ -1,61 +1,44 @@
-"""The pictures of the explorer in README.md and docs/library.md, with the recorded adapter.
+"""The pictures of the explorer in README.md and docs/explorer.md.
 
 pytest tests/explorer/browser/readme_pictures.py    # not part of the tests, for it writes
 notebooks/figures
 
-The queries are chosen by rule. Pictures: the first caption of the test split that both models
-answer with the right picture. A clip: the first caption whose moment CLIP finds in a film of ten
-minutes.
+The queries are chosen by rule. Pictures: the demo's first sentence whose picture CLIP does not have
+among its first ten results and the adapter has first. A clip: the first caption whose moment CLIP
+finds in a film of ten minutes.
 """
 
 import io
-import json
 from contextlib import contextmanager
 
 import pytest
 from PIL import Image
 
-from cma import RetrievalModel, data
-from cma.recipes import recipe
-from cma.training import encode, query_ranks
+from cma import RetrievalModel, metrics
+from explorer import Gallery
+from explorer.demo import demo_galleries
 from explorer.index import IndexConfig, MediaIndex
 from tests.bench.moments import is_right, write_films
 from tests.explorer.browser import servers
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.explorer.browser.servers import ROOT
-from tests.toy_data import write_dataset
 
 FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
-DATASET, ITEMS = "mini-flickr30k", 500  # the first test items
-ADAPTER = ROOT / "results" / "methods" / f"{DATASET}-cross-modal-adapter"
 SIZE = {"width": 1000, "height": 640}
 
 
-@pytest.fixture
-def first_items(tmp_path):
-    """A dataset folder of the first items of the test split."""
-    source, folder = ROOT / "data" / DATASET, tmp_path / DATASET
-    lines = (source / "metadata.jsonl").read_text("utf-8").splitlines()
-    lines = [line for line in map(json.loads, lines) if line["split"] == "test"][:ITEMS]
-    write_dataset(folder, lines, {"name": DATASET, "kind": "image"})
-    (folder / "media").symlink_to((source / "media").resolve())
-    return folder
+def ranks_by_both(gallery: Gallery) -> list[tuple[str, int, int]]:
+    """Each sentence of a gallery, with the rank of its own item by CLIP and by the adapter."""
+    indexes = gallery.index(), gallery.index(gallery.adapter)
+    texts = indexes[0].captions
+    both = [metrics.ranks(one.scores(texts), one.text_to_item).tolist() for one in indexes]
+    return list(zip(texts, *both, strict=True))
 
 
-def answered(folder) -> str:
-    """The first caption whose picture is the first result of CLIP alone and of the adapter."""
-    model = RetrievalModel.from_pretrained("mini")
-    model.load_adapter(ADAPTER, "adapter")
-    test, config = data.load(folder, "test"), recipe(DATASET).train_config()
-    ranks = []
-    for name in (None, "adapter"):
-        model.set_adapter(name)
-        ranks.append(query_ranks(encode(model, test, config), test, config)["text_to_visual"])
-    return next(
-        caption
-        for caption, before, after in zip(test.captions, *ranks, strict=True)
-        if before == after == 1
-    )
+def missed_by_clip(gallery: Gallery) -> str:
+    """The first sentence that CLIP does not answer within ten results, and the adapter at once."""
+    ranked = ranks_by_both(gallery)
+    return next(text for text, before, after in ranked if before > 10 and after == 1)
 
 
 @contextmanager
@@ -71,11 +54,9 @@ def answer_to(query, open_page, tmp_path, *command):
 
 
 @pytest.fixture
-def shown(first_items, open_page, tmp_path):
-    if not ADAPTER.is_dir():
-        pytest.fail(f"no adapter in {ADAPTER}; notebook 03 leaves one (`make run`)")
-    command = ["--media", str(first_items), "--adapter", str(ADAPTER)]
-    with answer_to(answered(first_items), open_page, tmp_path, *command) as shown:
+def shown(open_page, tmp_path):
+    query = missed_by_clip(demo_galleries()["pictures"])
+    with answer_to(query, open_page, tmp_path, "--demo") as shown:
         shown.page.mouse.move(0, 0)
         yield shown
 

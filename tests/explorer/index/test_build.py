@@ -186,14 +186,14 @@ def test_on_a_cpu_each_core_embeds_a_share_and_torch_keeps_its_threads(model, mo
         [],
         torch.get_num_threads(),
     )
-    really = model.encode_images
-    wanted = really(torch.cat(pixels)).split([1, 3, 2, 3])
+    really = model.encode_frames
+    wanted = model.encode_images(torch.cat(pixels)).split([1, 3, 2, 3])
 
     def encode(part):
         seen.append((len(part), torch.get_num_threads(), threading.current_thread().name))
         return really(part)
 
-    monkeypatch.setattr(model, "encode_images", encode)
+    monkeypatch.setattr(model, "encode_frames", encode)
     try:
         torch.set_num_threads(2)
         torch.testing.assert_close(embed.embed(model, pixels), list(wanted))

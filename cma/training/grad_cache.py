@@ -1,0 +1,102 @@
+"""The gradient of a batch, part by part, in the memory of one part (GradCache).
+
+Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup". Every
+pair is still a negative of all others: all pairs are embedded without a graph, the loss of all
+gives the gradient of each embedding, and each part is embedded again to carry its own back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from ..model import RetrievalModel
+from .devices import Team
+from .reading import Batch
+
+
+def backward_in_parts(
+    model: RetrievalModel,
+    parts: Sequence[Batch],
+    embed: Callable[[Batch], tuple[Tensor, Tensor]],
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    team: Team,
+) -> Tensor:
+    """Set the `.grad` of the active adapter's parameters; returns the loss of all parts.
+
+    `embed` gives a part's text [B, D] and frames [B, F, D], and `loss_of` the loss of those of all
+    parts. Gradients of parts and processes are summed in float32 (float64 stays), rounded once.
+    """
+    parameters = model.trainable_parameters()
+    before = random_state(model.device)
+    with team.agree_on_memory(), torch.no_grad():
+        embedded = [embed(part) for part in parts]
+        text, frames = (torch.cat(side).requires_grad_() for side in zip(*embedded, strict=True))
+
+    loss = loss_of(text, frames)
+    with team.agree_on_memory():
+        loss.backward()
+        set_random_state(model.device, before)  # each part with the same dropout as above
+        sums: list[Tensor | None] = [None] * len(parameters)
+        sizes = [len(part.input_ids) for part in parts]
+        given = zip(text.grad.split(sizes), frames.grad.split(sizes), strict=True)
+        for part, of_part in zip(parts, given, strict=True):
+            sides = zip(embed(part), of_part, strict=True)
+            adapted = [pair for pair in sides if pair[0].requires_grad]  # one tower, or both
+            torch.autograd.backward(*zip(*adapted, strict=True))
+            sums = [_add_gradient(*pair) for pair in zip(sums, parameters, strict=True)]
+    for parameter, total in zip(parameters, sums, strict=True):
+        parameter.grad = None if total is None else team.add_up(total).to(parameter.dtype)
+    return loss
+
+
+def widened(gradient: Tensor) -> Tensor:
+    """Return a gradient in float32 at least, in which it can be summed."""
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+
+
+def _add_gradient(total: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """Return `total` with the gradient of a parameter, which then has none, in float32 at least."""
+    gradient = parameter.grad
+    parameter.grad = None
+    if gradient is None:
+        return total
+    if total is not None:
+        return total.add_(gradient)
+    return widened(gradient)
+
+
+def generators(device: torch.device) -> list[torch.Generator]:
+    """Return the random generators that dropout on a device draws from: the CPU's and its own."""
+    if device.type == "cpu":
+        return [torch.default_generator]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    own = torch.get_device_module(device).default_generators
+    return [torch.default_generator, own[device.index or 0]]
+
+
+def random_state(device: torch.device) -> list[Tensor]:
+    """Return the state of the random generators that dropout draws from."""
+    return [one.get_state() for one in generators(device)]
+
+
+def set_random_state(device: torch.device, state: list[Tensor]) -> None:
+    """Set the random generators back to a state that `random_state` returned."""
+    for one, its_state in zip(generators(device), state, strict=True):
+        one.set_state(its_state)
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the random generators of a device; afterwards they go on as if nothing had happened."""
+    before = random_state(device)
+    for one in generators(device):
+        one.manual_seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(device, before)

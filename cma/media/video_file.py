@@ -4,7 +4,7 @@ frame.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -133,8 +133,8 @@ class VideoFile:
                 if place and keys[place - 1] > last + 1:  # what is between is not decoded
                     container.seek(times[keys[place - 1]], stream=container.streams.video[0])
                     first = next(decoded := _decoded(container))
-                    at = bisect_left(times, first.pts)
-                    if at > number or times[at] != first.pts:  # not where it should be
+                    at = times.index(first.pts) if first.pts in times else self.count
+                    if at > number:  # not where it should be
                         container.seek(times[0], stream=container.streams.video[0])
                         frames, keys = enumerate(_decoded(container)), []
                     else:
@@ -147,11 +147,12 @@ class VideoFile:
         neither if the packets are not the frames.
         """
         with open_media(self.path) as stream, av.open(stream, "r") as container:
-            told = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
-        if None in dict(told) or not len(told) == len(dict(told)) == self.count:
+            packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
+        known = {pts: is_key for pts, is_key in packets if pts is not None}
+        if not len(packets) == len(known) == self.count:
             return [], []
-        times = sorted(pts for pts, _ in told)
-        return times, [bisect_left(times, pts) for pts, is_key in told if is_key]
+        times = sorted(known)
+        return times, [number for number, pts in enumerate(times) if known[pts]]
 
     def _error(self, reason: Exception | str) -> MediaError:
         # decord's messages start with its own source lines

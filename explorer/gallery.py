@@ -2,6 +2,8 @@
 strength.
 """
 
+from __future__ import annotations
+
 import contextlib
 import hashlib
 import re
@@ -14,7 +16,7 @@ from cma.backbone import PHOTOGRAPHS, Device, load_backbone
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
-from explorer.index import MediaIndex
+from explorer.index import MediaIndex, find
 
 from .browse import Dates
 
@@ -30,9 +32,16 @@ class Gallery:
     """The indexes of one set of media: one for each adapter and strength, built when it is first
     used.
 
-    `source` and `config` are those of `MediaIndex.build`; the indexes are kept in `folder`, if
-    given. `source` may also be an open index, which is then the only one. `adapter` is the one
-    trained for these media. Raises ValueError if `model` does not have it.
+    Args:
+        model: The model with all adapters that may be compared.
+        source: What `MediaIndex.build` indexes; or an open index, which is then the only one.
+        config: How media are read, as for `MediaIndex.build`.
+        folder: Where the indexes are kept; without one they stay in memory.
+        adapter: The name of the adapter that was trained for these media.
+        max_files: If there are more files, this many are indexed, evenly spread over all.
+
+    Raises:
+        ValueError: `model` has no such adapter.
     """
 
     def __init__(
@@ -42,11 +51,13 @@ class Gallery:
         config: ReadConfig | None = None,
         folder: str | Path | None = None,
         adapter: str | None = None,
+        max_files: int | None = None,
     ) -> None:
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
         self.folder = folder and Path(folder)
+        self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
 
@@ -62,13 +73,26 @@ class Gallery:
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
                 self._indexes[key] = MediaIndex.build(
-                    self.model, self.source, self.config, folder=self._kept(*key)
+                    self.model,
+                    self.source,
+                    self.config,
+                    folder=self._kept(*key),
+                    max_files=self.max_files,
                 )
         return self._indexes[key]
 
     def hold(self, adapter: str | None, index: MediaIndex) -> None:
         """Use an index of these media that is open already for an adapter, or None: CLIP."""
         self._indexes[_key(adapter, 1.0)] = index
+
+    def at_most(self, max_files: int) -> Gallery:
+        """Return a gallery of at most `max_files` of the files, evenly spread over all, with
+        indexes of its own; itself if there are no more, or if it is an open index.
+        """
+        if self.is_open or (self.max_files or len(find(self.source)[1])) <= max_files:
+            return self
+        folder = self.folder and self.folder.with_name(f"{self.folder.name}-{max_files}")
+        return Gallery(self.model, self.source, self.config, folder, self.adapter, max_files)
 
     @property
     def is_open(self) -> bool:
@@ -138,15 +162,21 @@ def open_galleries(
     adapters: Sequence[str | Path] = (),
     backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
+    max_files: int | None = None,
 ) -> dict[str, Gallery]:
     """Open galleries by name: the folders `media`, or if there are none the offline benchmarks'
     test splits.
 
-    One of `media` may also be an index: its folder, or the place of its table, such as s3://….
-    `adapters` are folders that `save_adapter` has written; embeddings are kept in `index`. The
-    default `backbone` is that of the adapters; without adapters "mini" for the benchmarks, and for
-    `media` a CLIP for photographs from the hub (or else "mini"). Raises OSError or ValueError that
-    say what to do.
+    Args:
+        media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
+        adapters: Folders that `save_adapter` has written.
+        backbone: By default that of the adapters; without adapters "mini" for the benchmarks, and
+            for `media` a CLIP for photographs from the hub (or else "mini").
+        index: The folder that keeps the embeddings.
+        max_files: If a gallery has more files, this many are indexed, evenly spread over all.
+
+    Raises:
+        OSError, ValueError: They say what to do.
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
     media, adapters = ([_whole(one) for one in several] for several in given)
@@ -173,6 +203,8 @@ def open_galleries(
         source = _open_index(model, place) or place
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
+    if max_files is not None:
+        galleries = {name: one.at_most(max_files) for name, one in galleries.items()}
     for gallery in galleries.values():
         gallery.indexes([None, gallery.adapter])
     return galleries

@@ -18,6 +18,7 @@ from cma.method import CrossModalAdapter
 from cma.model import RetrievalModel
 from data_prep.mini.packages import fetch
 from explorer.index import MediaIndex
+from explorer.index.embed import spread
 
 from . import answers, facts, pictures, playing
 from .attention import crop_box
@@ -42,8 +43,7 @@ PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
 
 def chosen(index: MediaIndex, most: int) -> MediaIndex:
     """Return the index of at most `most` of its items, spread over all of them."""
-    count = min(most, len(index))
-    return index.part([place * len(index) // count for place in range(count)])
+    return index.part(spread(len(index), most))
 
 
 def record(index: MediaIndex, item: int) -> dict:
@@ -95,6 +95,7 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
     if gallery.is_open:
         raise ValueError("an index is of one model alone; give the folder of its media")
     folder.mkdir()
+    gallery = gallery.at_most(most)  # else everything would be embedded first
     indexes = {}
     for strength in STRENGTHS:
         indexes |= gallery.indexes([None, *gallery.model.adapters], strength)

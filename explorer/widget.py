@@ -16,7 +16,13 @@ class Explorer(anywidget.AnyWidget):
     """A query box over galleries by their names: CLIP without adapter beside its adapters, at any
     strength.
 
-    `k` results of each model are sent at a time. Raises as `Session`.
+    Args:
+        galleries: What can be searched, by the names that the widget shows.
+        query: A sentence that is asked at the beginning.
+        k: How many results of each model are shown at a time; more come as one scrolls.
+
+    Raises:
+        ValueError: There are no galleries, or `k` is below 1 or above 200.
     """
 
     _esm, _css = STATIC / "explorer.js", STATIC / "explorer.css"

@@ -4,10 +4,11 @@ frame.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ import decord  # noqa: E402
 
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-# containers in which decord finds the frames that are asked for; in others it may give any others
+SEEKS = 16  # frames from which on PyAV seeks the key frame before the wanted one
+# containers in which the frames that are asked for are found by seeking; in others decord may give
+# any others, and PyAV decodes from the first one
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
 
 
@@ -52,10 +55,11 @@ class VideoFile:
         if not videos:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         self._bytes, frame_count = map(max, zip(*videos, strict=True))  # bytes of one frame
+        self._sure = name in SURE
         self._reader: Any = None  # decord's reader
         self._refused = None  # or the error instead of it
         try:
-            if name not in SURE:
+            if not self._sure:
                 raise ValueError(f"only PyAV reads {name}")
             if frame_count > stamp(path).size:  # decord would list all of them and crash
                 raise ValueError(f"it claims to have {frame_count:,} frames")
@@ -116,15 +120,39 @@ class VideoFile:
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the same frames, but fewer if the file ends early or is damaged."""
-        wanted = set(chosen)
         with (
             suppress(Exception),
             open_media(self.path) as stream,
             av.open(stream, "r") as container,
         ):
-            for number, frame in enumerate(islice(container.decode(video=0), chosen[-1] + 1)):
-                if number in wanted:
-                    yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
+            seeks = self._sure and chosen[-1] >= SEEKS
+            times, keys = self._times() if seeks else ([], [])
+            frames, last = enumerate(_decoded(container)), -1
+            for number in chosen:
+                place = bisect_right(keys, number)
+                if place and keys[place - 1] > last + 1:  # what is between is not decoded
+                    container.seek(times[keys[place - 1]], stream=container.streams.video[0])
+                    first = next(decoded := _decoded(container))
+                    at = times.index(first.pts) if first.pts in times else self.count
+                    if at > number:  # not where it should be
+                        container.seek(times[0], stream=container.streams.video[0])
+                        frames, keys = enumerate(_decoded(container)), []
+                    else:
+                        frames = enumerate(chain([first], decoded), at)
+                last, frame = next(one for one in frames if one[0] >= number)
+                yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
+
+    def _times(self) -> tuple[list[int], list[int]]:
+        """When each frame is shown, and the numbers of the key frames, from which one can decode;
+        neither if the packets are not the frames.
+        """
+        with open_media(self.path) as stream, av.open(stream, "r") as container:
+            packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
+        known = {pts: is_key for pts, is_key in packets if pts is not None}
+        if not len(packets) == len(known) == self.count:
+            return [], []
+        times = sorted(known)
+        return times, [number for number, pts in enumerate(times) if known[pts]]
 
     def _error(self, reason: Exception | str) -> MediaError:
         # decord's messages start with its own source lines
@@ -143,6 +171,11 @@ def _counted(path: Path, _: object) -> tuple[int, float]:
             # packets may be halves of frames, or need others that were cut off
             return sum(1 for frame in container.decode(video=0)), float(rate)
     return 0, 0.0
+
+
+def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """The frames of the video, from where the container is."""
+    yield from container.decode(video=0)
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:

@@ -1,11 +1,13 @@
 """An index of pictures and clips, searched by sentence, picture or clip.
 
-A file is one row of a table, a long clip as many rows as it has moments. A row holds what is known
-about the file and the embeddings of its frames; one that is cut from a clip has those of its own
-time. `listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies`
-hashes pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), and `ask`
-compares a query with them. `weights` says what the embeddings depend on, so that another model is
-never compared with them.
+Picture a table. Each picture or clip is one row; a long clip is as many rows as it has moments. A
+row holds what is known about the file and the embeddings of its frames; the row of a moment holds
+the frames of its own seconds.
+
+`listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
+pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), and `ask` compares a
+query with them. `weights` says what the embeddings depend on, so that another model is never
+compared with them.
 """
 
 from typing import TYPE_CHECKING

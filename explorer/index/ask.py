@@ -87,27 +87,37 @@ class MediaIndex:
         folder: str | Path | None = None,
         store: str | Path | None = None,
         shard: tuple[int, int] = (0, 1),
+        max_files: int | None = None,
     ) -> MediaIndex:
-        """Embed a split, a dataset folder (all its splits) or any folder of pictures and clips.
+        """Return an index of a split, a dataset folder (all its splits) or any folder of media.
 
-        `config`, an `IndexConfig`, says how they are read and compared; of a `TrainConfig` only
-        these settings are used. Give the one that the adapter was trained with. Files that cannot
-        be read are skipped, listed and counted.
+        Files that cannot be read are skipped, listed and counted. Each batch is saved at once, so
+        after a kill the same call goes on from there. An index that is already in `folder` is
+        updated to hold this source alone: unchanged files (same size and time, or same content)
+        are not embedded again. It is replaced if another model, adapter, scale or config made it.
+        If another process writes there, this one waits.
 
-        The index is saved in `folder`, a batch at a time, so that after a kill the next call goes
-        on from there. An index that is already there is updated, so that it holds this source
-        alone: what has not changed (same size and time, or same content) is not embedded again. One
-        of another model, adapter, scale or config is replaced. If another process writes there,
-        this one waits.
+        Args:
+            model: Its active adapter and scale embed everything.
+            source: A split from `cma.load_dataset`, or the path of a folder.
+            config: An `IndexConfig`: how media are read and compared. Of a `TrainConfig` only these
+                settings are used; give the one that the adapter was trained with.
+            folder: Where the index is saved; without it and `store`, it stays in memory.
+            store: A folder or an address such as `s3://bucket/photos`, instead of `folder`, for an
+                index that several processes fill. An index of another model there is refused.
+            shard: (number, how many): the part of the files that this process adds to `store`. If
+                a process is killed, start it again.
+            max_files: If there are more files, this many are indexed, evenly spread over all.
 
-        `store`, a folder or an address such as `s3://bucket/photos`, is for an index that several
-        processes fill, on one machine or several: give each one its `shard` (number, how many) of
-        the same files. If one is killed, start it again. An index of another model is refused.
+        Returns:
+            The index, open.
 
-        Raises FileNotFoundError if the source does not exist; ValueError if nothing in it (or in
-        the shard) can be read, if embeddings are not finite, or, before anything is embedded, if
-        the folder holds other things; TypeError for a config of another kind; ImportError for a
-        video file without the extra `video`, and without LanceDB (extra `explorer`).
+        Raises:
+            FileNotFoundError: The source does not exist.
+            ValueError: Nothing in it (or in the shard) can be read, embeddings are not finite, or
+                the folder holds other things, which is said before anything is embedded.
+            TypeError: `config` is of another kind.
+            ImportError: LanceDB is missing (extra `explorer`), or what reads video files (`video`).
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -125,7 +135,7 @@ class MediaIndex:
             said = "give the `config` that it was trained with, if that differs from"
             logger.info(f"{header.acting()}: {said} {header.config}")
         uri, shared = (folder, False) if store is None else (store, True)
-        built = embed.build(model, source, header, uri, shard, shared)
+        built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)
 
     def save(self, folder: str | Path, media_root: str | Path | None = None) -> None:
@@ -152,13 +162,18 @@ class MediaIndex:
     def load(
         cls, folder: str | Path, model: RetrievalModel, media_root: str | Path | None = None
     ) -> MediaIndex:
-        """Open an index for `model`, whose active adapter and scale must be those the index was
-        built with.
+        """Return the index at a place, open for `model`.
 
-        `media_root` is the folder of the media, if it has moved since. `folder` may also be an
-        address such as `s3://bucket/photos`. Up to 200,000 items, the embeddings are read with the
-        first query and held in memory. Raises FileNotFoundError if there is no index; ValueError if
-        it is damaged or of another version, backbone or adapter.
+        Up to 200,000 items, the embeddings are read with the first query and held in memory.
+
+        Args:
+            folder: The folder of the index, or an address such as `s3://bucket/photos`.
+            model: Its active adapter and scale must be those the index was built with.
+            media_root: The folder of the media, if it has moved since.
+
+        Raises:
+            FileNotFoundError: There is no index.
+            ValueError: It is damaged, or of another version, backbone or adapter.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -268,14 +283,22 @@ class MediaIndex:
         without: str | Sequence[str] | None = None,
         where: Where = EVERYWHERE,
     ) -> list[tuple[str, float]]:
-        """Return the `k` best (file name, cosine) for a sentence, best first; all items if there
-        are fewer.
+        """Return the `k` best (file name, cosine) for a sentence, best first.
 
-        A clip that was cut stands there once, with its best moment. `like` and `without` as in
-        `ranking`; `where` leaves out what is of another kind, folder, year or name. Raises
-        TypeError for anything but a string and a `Where`, ValueError for a blank sentence, k below
-        1, embeddings that are not finite, or a backbone or adapter that has changed since `build`;
-        OSError if the storage of a table does not answer.
+        A clip split into moments appears once, at its best moment.
+
+        Args:
+            text: The sentence; "" if `like` is given.
+            k: How many; if there are fewer items, all of them are returned.
+            like: A picture or clip that the results should resemble, too; see `ranking`.
+            without: Sentences of what should not be shown.
+            where: The kind, folder, year or name to which the search is restricted.
+
+        Raises:
+            TypeError: `text` is no string, or `where` no `Where`.
+            ValueError: The sentence is blank, `k` is below 1, embeddings are not finite, or the
+                backbone or adapter has changed since `build`.
+            OSError: The storage of the table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -291,8 +314,16 @@ class MediaIndex:
     def query_media(
         self, path: Like, k: int = 5, where: Where = EVERYWHERE
     ) -> list[tuple[str, float]]:
-        """Do the same as `query` for a picture, a clip or a folder of frames; raises as
-        `ranking_media`.
+        """Return the `k` best (file name, cosine) for a picture, a clip or a folder of frames.
+
+        Args:
+            path: Its path, or one of `files`.
+            k: How many; if there are fewer items, all of them are returned.
+            where: As for `query`.
+
+        Raises:
+            TypeError: `path` is neither a path nor a MediaFile.
+            ValueError: As `query`; a MediaError names a file that cannot be read.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one

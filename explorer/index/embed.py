@@ -49,6 +49,7 @@ def build(
     uri: str | Path | None,
     shard: tuple[int, int] = (0, 1),
     shared: bool = False,
+    max_files: int | None = None,
 ) -> Table:
     """List the files of a source, and bring the table at a place up to date; see
     `MediaIndex.build`. A `shared` one is never replaced.
@@ -58,6 +59,7 @@ def build(
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
     root, files, problems = listing.find(source)
     files = list({file.key: file for file in files}.values())
+    files = [files[place] for place in spread(len(files), max_files)]
     uri = place(uri)
     with writing(uri, shard):
         building = Building(model, Table.new(uri, header, root), root)
@@ -68,6 +70,12 @@ def build(
         others = {file.key for file in files} - {file.key for file in own}
         building.run(own, () if number else problems, others, shard)
         return building.table.now()
+
+
+def spread(count: int, at_most: int | None) -> list[int]:
+    """The places of at most so many of `count` things, evenly spread over all of them."""
+    some = count if at_most is None else min(count, at_most)
+    return [number * count // some for number in range(some)]
 
 
 class Building:

@@ -190,6 +190,32 @@ def test_frames_that_are_streamed_are_those_that_are_read(tmp_path, monkeypatch,
     assert streamed[0].size == expected[0].size == ((48, 80) if turned else (80, 48))
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}, {"bf": "2", "flags": "-cgop"}])
+def test_a_late_frame_is_sought_and_is_that_frame(tmp_path, monkeypatch, suffix, options):
+    """PyAV decoded 110 of 120 frames for the last moment: minutes of a film."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((80, 60))
+        for _ in range(120)
+    ]
+    path = encode(tmp_path / f"film.{suffix}", pictures, 10, g="10", sc_threshold="0", **options)
+    decoded, really = [], video_file._decoded
+    monkeypatch.setattr(
+        video_file,
+        "_decoded",
+        lambda container: (decoded.append(frame.pts) or frame for frame in really(container)),
+    )
+    monkeypatch.setattr(video_file, "AT_ONCE", 0)
+    clip = VideoFile(path)
+    whole = list(clip._by_pyav([*range(clip.count)]))
+    assert len(whole) == 120
+    for chosen in ([115], [55, 114], [3, 4, 47, 109], [119]):
+        decoded.clear()
+        assert list(clip.stream(chosen)) == [whole[number] for number in chosen]
+        assert len(decoded) <= 22 * len(chosen)
+
+
 @pytest.fixture(scope="module")
 def long_clips(tmp_path_factory):
     """40 frames as a video file, an animation and a folder of frames, each with its short side."""

@@ -35,7 +35,6 @@ from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
 
 
-
 class CaptionRow(NamedTuple):
     """Captions of one picture or clip; `where` is the line of the caption file, for error
     messages.

@@ -581,16 +581,3 @@ def test_a_tab_and_what_is_like_a_result_read_no_more_records_than_are_shown(
     records.clear()
     assert hits_of(front.search(like="077.png"))[0]["score"] == pytest.approx(1, abs=1e-5)
     assert 0 < len(records) <= 20, "three results with their copies"
-
-
-def test_results_and_their_copies_are_read_at_once(model, tmp_path, monkeypatch):
-    """A table answers a request for one row in milliseconds, and there are hundreds of results."""
-    for number in range(30):
-        write_picture(tmp_path / "media" / f"{number}.png", number // 3)
-    gallery = Gallery(model, tmp_path / "media")
-    front = FrontEnd(Session({"mine": gallery}, k=20), "mine", adapters=(None,))
-    front.search("a cat")  # embeds
-    reads, taken = [], Table._taken
-    monkeypatch.setattr(Table, "_taken", lambda *given: (reads.append(1), taken(*given))[1])
-    hits = front.search("a dog")["columns"][0]["hits"]
-    assert len(hits) >= 10 and len(reads) <= 2

@@ -448,7 +448,7 @@ def test_damaged_adapters_are_refused_in_one_line_or_compute_the_same(tmp_path, 
             loaded[name, kind] += 1
             model.remove_adapter("stranger")
     assert list(model.adapters) == ["a", "b"]
-    assert 0.01 < sum(loaded.values()) / count < 0.1, loaded
+    assert 0 < sum(loaded.values()) < 0.1 * count, loaded
     model.set_adapter("a")
     assert same(embed(model), right), "what was refused has left no trace"
 

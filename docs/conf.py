@@ -6,7 +6,7 @@ from pathlib import Path
 from pages import repository
 
 project = html_title = "Cross-Modal Adapter"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "hook"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "hook"]
 exclude_patterns = ["notebooks/figures/*.md"]
 
 nb_execution_mode = "off"  # the notebooks are committed with their outputs

@@ -47,16 +47,14 @@ NO_BROWSER = "no Chromium found: browser test skipped (make browser installs one
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is fast. Workers get whole files, or groups that a file names: what takes long
-    first, and last the browser, whose loop would be in the way of others.
+    """Mark what is fast. Workers get what takes long first, and last the browser, whose loop would
+    be in the way of others.
     """
 
     def turn(item: pytest.Item) -> int:
         marks = {mark.name for mark in item.iter_markers()}
         if not marks & NOT_FAST:
             item.add_marker("fast")
-        if "xdist_group" not in marks:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         return 2 if marks & {"book", "browser"} else 0 if marks & NOT_FAST else 1
 
     items.sort(key=turn)

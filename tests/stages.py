@@ -21,7 +21,8 @@ WORKFLOWS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(".git
 COMPARED = "notebooks/02_adapter_anatomy.ipynb"  # its outputs have to be those that are committed
 OTHERS = sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in COMPARED)
 PYTEST = ["-m", "pytest", "-q", "--durations=15"]
-TWO = [*PYTEST, "-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
+# a worker takes whole files; pytest 9.2 no longer lets xdist's `loadgroup` group tests
+TWO = [*PYTEST, "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 STAGES = {
     "style": ["-m", "ruff", "check"],
     "layout": ["-m", "ruff", "format", "--check"],

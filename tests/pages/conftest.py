@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests import ROOT
 
@@ -37,12 +39,18 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def site() -> Path:
-    """The folder of the built book. Any warning of Sphinx is a failure."""
-    built = subprocess.run(
-        [sys.executable, "docs/build.py"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
+def site(testrun_uid: str) -> Path:
+    """The folder of the built book. Any warning of Sphinx is a failure.
+
+    Of several workers the first builds it, and the others wait.
+    """
+    done = Path(tempfile.gettempdir()) / f"cma-book-{testrun_uid}"
+    with FileLock(f"{done}.lock"):
+        if not done.exists():
+            command = [sys.executable, "docs/build.py"]
+            built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert built.returncode == 0, built.stderr
+            done.touch()
     return ROOT / "docs" / "_build" / "html"
 
 

@@ -19,7 +19,7 @@ import experiments
 from explorer.demo import PARTS
 from tests import ROOT
 
-pytestmark = [pytest.mark.book, pytest.mark.xdist_group("book")]
+pytestmark = pytest.mark.book
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ADDRESS = "https://github.com/owner/cross-modal-adapter"
 

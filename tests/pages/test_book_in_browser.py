@@ -4,7 +4,7 @@ import pytest
 
 from tests.explorer.site.conftest import served
 
-pytestmark = [pytest.mark.book, pytest.mark.browser, pytest.mark.xdist_group("book")]
+pytestmark = [pytest.mark.book, pytest.mark.browser]
 WIDE = [  # one page of each kind: these are shown at the second width too
     "index.html",
     "README.html",

@@ -83,7 +83,7 @@ def test_the_form_for_a_run_offers_every_benchmark():
 
 
 def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():
-    chosen = [words[-1] for words in stages.STAGES.values() if "loadgroup" in words]
+    chosen = [words[-1] for words in stages.STAGES.values() if "loadfile" in words]
     assert chosen == [
         "not book and not browser and not night",
         "(book or browser) and not night",

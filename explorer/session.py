@@ -8,7 +8,7 @@ import os
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from weakref import WeakSet
@@ -49,19 +49,12 @@ class Found:
     vector: Tensor | None = None
     named: frozenset[int] = frozenset()
     newest: bool = False
-    known: dict[int, MediaFile] = field(default_factory=dict)  # the records that were read
-
-    def files(self, items: Sequence[int]) -> list[MediaFile]:
-        """The records of items; those that were not read before are read at once."""
-        unread = [*{item for item in items if item not in self.known}]
-        if unread:
-            self.known.update(zip(unread, self.answer.index.files[unread], strict=True))
-        return [self.known[item] for item in items]
 
     def file(self, item: int) -> tuple[Path, MediaFile]:
         """The path and the record of an item."""
-        (file,) = self.files([item])
-        return self.answer.index.path(file), file
+        index = self.answer.index
+        file = index.files[item]
+        return index.path(file), file
 
     def times(self, item: int) -> list[float] | None:
         """The seconds of the frames of a clip that were compared, None where they are not known."""
@@ -250,11 +243,9 @@ class Session:
         for label, one in found.items():
             answer = one.answer
             piece = answer.piece(wanted["start"], self.k)
-            one.known.update({hit.item: hit.file for hit in piece})
-            one.files([item for hit in piece for item in (*hit.alike, *hit.moments[:MOST_LISTED])])
             files = [one.file(hit.item) for hit in piece]
             hits = [
-                _hit(one, hit, ratio) | {"named": hit.item in one.named}
+                _hit(answer.index, hit, ratio) | {"named": hit.item in one.named}
                 for hit, ratio in zip(piece, _ratios(files), strict=True)
             ]
             about = {
@@ -313,10 +304,7 @@ class Session:
     def _thumbs(self, wanted: Wanted, found: Columns) -> None:
         """Send small pictures of some results, of a clip its best moment."""
         problems, contents = [], []
-        wished = wanted["items"][:MOST_THUMBS]
-        for column, one in found.items():
-            one.files([item for name, item in wished if name == column])
-        for column, item in wished:
+        for column, item in wanted["items"][:MOST_THUMBS]:
             path, file = found[column].file(item)
             content, problem = b"", ""
             # e.g. the file changed since it was embedded
@@ -398,11 +386,10 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
     return [one.result() if one in done else 4 / 3 for one in asked]
 
 
-def _hit(found: Found, hit: answers.Hit, ratio: float) -> dict:
+def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
-    index = found.answer.index
-    file, copies = hit.file, found.files(hit.alike)
-    moments = found.files(hit.moments[:MOST_LISTED])
+    file, copies = hit.file, index.files[hit.alike]
+    moments = index.files[hit.moments[:MOST_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
     return {
         "rank": hit.rank,

@@ -165,7 +165,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     if len(frames) != len(weights):
         counts = f"found {len(frames)} frames, its index holds {len(weights)}; build it again"
         raise ValueError(f"{path}: {counts}")
-    with index.acting():
+    with index.using():
         explained = attention.explain(index.model, text, frames, weights, config.max_words)
     heat = attention.scaled(explained.patches * weights[:, None, None])  # heavier frames are hotter
     for frame in frames:

@@ -220,7 +220,7 @@ class Session:
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
         if text and index.column("is_clip").any():
-            with index.acting():
+            with index.using():
                 encoded = index.model.encode_text([text], index.config.max_words)
             vector = index.model.family.comparable(encoded)[0].float().cpu()
         return Found(answer, vector, named)

@@ -133,7 +133,7 @@ class MediaIndex:
         header = weights.header(model, IndexConfig.of(config))
         if config is None and model.active is not None:
             said = "give the `config` that it was trained with, if that differs from"
-            logger.info(f"{header.acting()}: {said} {header.config}")
+            logger.info(f"{header.adapter_text()}: {said} {header.config}")
         uri, shared = (folder, False) if store is None else (store, True)
         built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)
@@ -151,7 +151,7 @@ class MediaIndex:
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
         """
-        with table.writing(table.place(folder), (0, 1)), self.acting():
+        with table.writing(table.place(folder), (0, 1)), self.using():
             self.table.copied(folder, media_root=media_root)
 
     def part(self, items: Sequence[int]) -> MediaIndex:
@@ -204,7 +204,7 @@ class MediaIndex:
     def __repr__(self) -> str:
         clips = self.table.count("is_clip")
         counts = f"{self.table.rows - clips:,} pictures, {clips:,} clips"
-        return f"<MediaIndex of {self.media_root}: {counts}, {self.header.acting()}>"
+        return f"<MediaIndex of {self.media_root}: {counts}, {self.header.adapter_text()}>"
 
     @property
     def header(self) -> Header:
@@ -470,7 +470,7 @@ class MediaIndex:
             there = "" if path.exists() else ", and not there"
             what = f"neither picture nor clip{there}"
             raise MediaError(f"{path}: {what}; expected {', '.join(listing.SUFFIXES)}")
-        with self.acting():
+        with self.using():
             _, pixels = embed.read_pixels(wanted, path, self.model, self.config)
             return embed.embed(self.model, [pixels])[0].mean(0, keepdim=True)
 
@@ -498,7 +498,7 @@ class MediaIndex:
         return torch.cat([near[order], rest]), torch.cat([again, first[DEPTH:]])
 
     def _encode(self, texts: Sequence[str]) -> Tensor:
-        with self.acting():
+        with self.using():
             encoded = self.model.encode_text(texts, self.config.max_words)
             vectors = self.model.family.comparable(encoded).float().cpu()
             return embed.check_finite(vectors, self.model)
@@ -545,7 +545,7 @@ class MediaIndex:
         return list(zip(names, scores[places].tolist(), strict=True))
 
     @contextmanager
-    def acting(self) -> Iterator[None]:
+    def using(self) -> Iterator[None]:
         """Within `with`, the model embeds as for this index, and no other thread has it. ValueError
         if its weights have changed since.
         """

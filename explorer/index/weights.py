@@ -47,7 +47,8 @@ class Header:
             said = f"the backbone {self.backbone!s:.200}, but {loaded}"
             advice = "load that backbone"
         elif self.built_with != now.built_with:
-            said = f"{self.acting()}, but now {now.acting()} is active or its weights differ"
+            active = f"{now.adapter_text()} is active or its weights differ"
+            said = f"{self.adapter_text()}, but now {active}"
             advice = "call set_adapter with the right one"
         elif self.config != now.config:
             said = f"{self.config}, now {now.config} is wanted"
@@ -56,7 +57,7 @@ class Header:
             return
         raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
 
-    def acting(self) -> str:
+    def adapter_text(self) -> str:
         """The name of the adapter in messages, with its scale if that is not 1."""
         scale = self.built_with.scale
         at = "" if scale == 1 else f" at scale {scale:g}"

@@ -86,7 +86,7 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         frames = (
             [video.read_image(path)] if name == "pictures" else video.read_frames(path, 12, None)
         )
-        with index.acting():
+        with index.using():
             weights = index.frame_weights("a red cat", item)
             expected = attention.explain(index.model, "a red cat", frames, weights)
         assert len(found.frames) == len(frames) == len(index.frames(item))

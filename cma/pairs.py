@@ -1,0 +1,171 @@
+"""A dataset of (path, caption) pairs, or of a CSV file, without a prepared folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from . import files
+from .dataset import MEMORY, SPLITS, About, Item, RetrievalDataset, in_splits
+from .media import CLIPS, PICTURES, MediaError
+
+RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the paper's for that kind
+
+
+def from_pairs(
+    pairs: Iterable[tuple[str | Path, str]] | str | Path,
+    split: str | None = None,
+    kind: Literal["image", "video"] | None = None,
+    name: str = "",
+    seed: int = 0,
+) -> RetrievalDataset | dict[str, RetrievalDataset]:
+    """Return a dataset of (path of a picture or clip, caption) pairs, without preparing a folder.
+
+    All captions of one file belong to one item. Without `split` the items are split at random: a
+    tenth for val, a tenth for test, at least one each, and the others for train.
+
+    Args:
+        pairs: A list of (path, caption), or the name of a CSV file with a column `file_name` and a
+            column `caption`; its paths start at its folder, and a column `split` decides the split.
+        split: Put all items into this one split, and return it alone.
+        kind: Choose pictures ("image") or clips ("video") if there are both; others are left out.
+        name: Of the dataset, and of runs on it; by default the CSV's, or "pairs".
+        seed: Decides the random split.
+
+    Returns:
+        The dataset of `split`, or {split: dataset} of train, val and test, each with `splits`.
+
+    Raises:
+        ValueError: For pairs that are not as expected (the first is named with its line), both
+            pictures and clips without `kind`, and fewer than three items to split at random.
+        MediaError: If files do not exist: the first of them, and how many.
+
+    >>> import cma, pathlib, tempfile, PIL.Image
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for colour in ("red", "green", "blue"):
+    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
+    >>> pairs = [(path, f"a {path.stem} page") for path in sorted(folder.glob("*.png"))]
+    >>> {split: dataset.captions for split, dataset in cma.data.from_pairs(pairs).items()}
+    {'train': ['a green page'], 'val': ['a red page'], 'test': ['a blue page']}
+    """
+    if split is not None and split not in SPLITS:
+        raise ValueError(f"no split {split!r}; expected one of {', '.join(SPLITS)}")
+    if isinstance(pairs, str | Path):
+        source = Path(pairs).expanduser().absolute()
+        name = name or source.stem
+        rows = _csv_pairs(source)
+    else:
+        name = name or "pairs"
+        rows = ((f"pair {n}", Path(), pair, None) for n, pair in enumerate(pairs))
+    captions, chosen = _by_file(rows)
+    if not captions:
+        raise ValueError(f"{name}: 0 pairs found; expected (path, caption) pairs")
+    if missing := [path for path in captions if not path.exists()]:
+        raise MediaError(
+            f"{name}: {len(missing):,} of {len(captions):,} files do not exist, the first is "
+            f"{missing[0]}; relative paths start at the CSV's folder, or at the working directory"
+        )
+    kind, paths = _of_one_kind(list(captions), kind, name)
+    splits = {path: split or chosen[path] for path in paths}
+    if None in splits.values():
+        splits = _at_random(paths, seed, name)
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    lines = []
+    for path in paths:
+        inside = path.relative_to(root).as_posix()
+        item = Item(inside, f"media/{inside}", tuple(captions[path]), splits[path])
+        lines.append((str(path), item))
+    about = About(kind, name=name, recipe=RECIPES[kind], media_root=root)
+    found = in_splits(about, MEMORY, lines)
+    return found[split] if split else found
+
+
+def _by_file(
+    rows: Iterable[tuple[str, Path, object, str | None]],
+) -> tuple[dict[Path, list[str]], dict[Path, str | None]]:
+    """Return the captions of each file, and the split that its rows name, if they do."""
+    captions: dict[Path, list[str]] = {}
+    chosen: dict[Path, str | None] = {}
+    for where, folder, pair, of_row in rows:
+        try:
+            path, caption = pair
+            path = folder / Path(path).expanduser()
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{where}: expected (path, caption), found {files.short(pair)}"
+            ) from None
+        if not isinstance(caption, str) or not caption.strip():
+            raise ValueError(
+                f"{where}: {path}: expected a caption, found {files.short(caption)}; "
+                "leave such rows out, or describe the file"
+            )
+        path = path.resolve()
+        if chosen.setdefault(path, of_row) != of_row:
+            raise ValueError(
+                f"{where}: {path}: in split {of_row!r} here and {chosen[path]!r} above; all "
+                "captions of a file belong to one split"
+            )
+        captions.setdefault(path, []).append(caption)
+    return captions, chosen
+
+
+def _csv_pairs(file: Path) -> Iterator[tuple[str, Path, tuple[str, str], str | None]]:
+    """Yield (where it is, folder, (path, caption), split) for each row of a CSV file."""
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: expected UTF-8; save it again in that encoding") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    columns = reader.fieldnames or []
+    if not {"file_name", "caption"} <= set(columns):
+        raise ValueError(
+            f"{file}: expected the columns file_name, caption and, if you like, split; found "
+            f"{files.short(columns)}"
+        )
+    for row in reader:
+        where = f"{file}:{reader.line_num}"
+        of_row = row["split"] if "split" in columns else None
+        if "split" in columns and of_row not in SPLITS:
+            raise ValueError(
+                f"{where}: 'split': expected one of {', '.join(SPLITS)}, found {of_row!r}"
+            )
+        yield where, file.parent, (row["file_name"], row["caption"]), of_row
+
+
+def _of_one_kind(paths: list[Path], kind: str | None, name: str) -> tuple[str, list[Path]]:
+    """Return the kind of paths, and those of them that are of it."""
+    suffixes = {"image": PICTURES, "video": CLIPS}
+    found: dict[str, list[Path]] = {"image": [], "video": []}
+    for path in paths:
+        # a folder holds the frames of a clip
+        is_clip = path.is_dir() or path.suffix.lower() in suffixes["video"]
+        found["video" if is_clip else "image"].append(path)
+    there = [one for one, of_kind in found.items() if of_kind]
+    if kind is None and len(there) == 2:
+        counts = f"{len(found['image']):,} pictures and {len(found['video']):,} clips"
+        raise ValueError(f"{name}: {counts}; choose one by kind='image' or kind='video'")
+    kind = kind or there[0]
+    if not found.get(kind):
+        raise ValueError(
+            f"{name}: no {kind} among {len(paths):,} files; expected 'image' or 'video'"
+        )
+    return kind, found[kind]
+
+
+def _at_random(paths: list[Path], seed: int, name: str) -> dict[Path, str]:
+    """Return the split of each path: a tenth for val, a tenth for test, the others for train."""
+    if len(paths) < len(SPLITS):
+        raise ValueError(
+            f"{name}: {len(paths)} items cannot be split into train, val and test; give more, or "
+            "name one split for all: split='train'"
+        )
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = max(1, round(len(paths) / 10))
+    places = ["val"] * held + ["test"] * held + ["train"] * (len(paths) - 2 * held)
+    return {paths[at]: split for at, split in zip(order, places, strict=True)}

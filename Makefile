@@ -19,9 +19,9 @@ run: cost minis ## environment, offline benchmarks, every notebook by papermill 
 	$(PYTHON) -m experiments report
 
 cost:
-	@test -e $(READY) || echo "installs Python packages: 2.1 GB, and 4.5 GB more where pip's torch brings CUDA (README says how to avoid it)"
-	@test -d data/mini-msrvtt || echo "fetches 750 MB of open drawings into the cache and builds 210 MB in data/"
-	@echo "then runs every notebook: about 20 minutes on two cores"
+	@test -e $(READY) || echo "installs Python packages: 2.2 GB, and 4.5 GB more where pip's torch brings CUDA (README says how to avoid it)"
+	@test -d data/mini-msrvtt || echo "fetches 750 MB of open drawings into the cache and builds 190 MB in data/"
+	@echo "then runs every notebook: about 8 minutes on two cores"
 
 test: $(TESTED) ## lint, tests, notebooks at tiny size, the book, a browser; ends with the seconds of each stage
 	$(PYTHON) tests/stages.py

@@ -56,6 +56,7 @@ TABLE, SKIPPED = "media", "skipped"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
 # up to so many items each one is compared with a query; of more, LanceDB finds the nearest
 LARGE = 200_000
+HELD = 2**28  # bytes of the frames of clips that are held at most; of more, each query reads them
 # of the index of a large table: rows in a partition, partitions that are searched, and how many
 # times as many rows as are wanted are compared by their own vectors
 PARTITION, PROBES, REFINE = 4096, 40, 2
@@ -63,6 +64,7 @@ CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
 # a table of more parts, or so many rows outside of the index, is tidied; who has it open has it as
 # it was for at least so long
 PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
+SHARE = 10_000  # rows for which a table may have one part more, since to join all writes all anew
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
@@ -127,7 +129,7 @@ class Table:
 
     def __init__(self, uri: str | Path | None, database: object = None) -> None:
         require("explorer", "lancedb")
-        self.uri = place(uri)
+        self.uri = address(uri)
         self._lock = Lock()
         self._columns: dict[str, np.ndarray] = {}
         self._records: dict[int, MediaFile] = {}  # of items that were asked for
@@ -144,10 +146,10 @@ class Table:
 
     @classmethod
     def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
-        """Open the table at a place; `media_root` says where the media are now, if not where they
-        were. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
+        """Open the table at an address; `media_root` says where the media are now, if they have
+        moved. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
-        uri = place(uri)
+        uri = address(uri)
         refuse_older(uri)
         here = "://" not in uri  # LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
@@ -159,9 +161,7 @@ class Table:
 
     @classmethod
     def new(cls, uri: str | Path | None, header: Header, media_root: str | Path) -> Table:
-        """Return a table without items; with the first that are added it replaces what is at the
-        place.
-        """
+        """Return a table without items; with the first that are added it replaces what is there."""
         table = cls(uri)
         table._replaces = table._rows is not None
         table._rows = None
@@ -328,6 +328,8 @@ class Table:
     @reading
     def frames(self, items: Tensor) -> list[Tensor]:
         """The embeddings [F, D] of each item's frames."""
+        if len(items) > 1 and self._holds_frames:
+            return [self._held_frames[item] for item in items.tolist()]
         return self._frames(self._found(items) or self._taken(self._ids[items.numpy()], VECTORS))
 
     @reading
@@ -382,6 +384,31 @@ class Table:
                 units[items[own]], lengths[items[own]] = unit(means[own]), numbers[own]
             vars(self)["_held"] = units, lengths
             return units, lengths
+
+    @cached_property
+    def _holds_frames(self) -> bool:
+        """Whether the frames of all clips are few enough to be held."""
+        if self.large:
+            return False
+        lengths = self._held[1]
+        return 0 < 4 * self._width() * lengths[lengths > 1].sum() <= HELD
+
+    @cached_property
+    @reading
+    def _held_frames(self) -> list[Tensor]:
+        """The frames of all items: comparing them with their checksums in each query would take
+        longer than the query.
+        """
+        with self._lock:
+            if "_held_frames" in vars(self):
+                return vars(self)["_held_frames"]
+            frames = [torch.empty(0)] * len(self)
+            for batch in self._search(VECTORS).to_batches(LOOKS):
+                for item, own in zip(self._items(ids_of(batch)), self._frames(batch), strict=True):
+                    if item >= 0:
+                        frames[item] = own
+            vars(self)["_held_frames"] = frames
+            return frames
 
     def _width(self) -> int:
         return self._rows.schema.field("vector").type.list_size
@@ -525,6 +552,7 @@ class Table:
             indexed = newest.list_indices()
             if rows > LARGE and not indexed:
                 before = newest.version
+                newest.optimize(cleanup_older_than=KEPT)  # so that additions leave it alone
                 newest.create_index("vector", config=index_config())
                 self._read_back(before)
                 return
@@ -532,7 +560,7 @@ class Table:
             outside = stats.num_unindexed_rows if stats else 0
             parts = newest.stats()["fragment_stats"]["num_fragments"]
             oldest = newest.list_versions()[0]["timestamp"]
-            if parts > PARTS or outside > OUTSIDE or datetime.now() - oldest > KEPT:
+            if parts > PARTS + rows // SHARE or outside > OUTSIDE or datetime.now() - oldest > KEPT:
                 before = newest.version
                 newest.optimize(cleanup_older_than=KEPT)
                 self._read_back(before)
@@ -543,8 +571,8 @@ class Table:
         items: Tensor | None = None,
         media_root: str | Path | None = None,
     ) -> Table:
-        """Write all rows, or some items, to a place, replacing what is there; it notes the folder
-        of the media, or `media_root` instead.
+        """Write all rows, or some items, to an address, replacing what is there; it notes the
+        folder of the media, or `media_root` instead.
         """
         copy = Table.new(uri, self.header, media_root or self.media_root)
         names = self._rows.schema.names
@@ -625,7 +653,7 @@ class Table:
 # ---- where they are
 
 
-def place(uri: str | Path | None) -> str:
+def address(uri: str | Path | None) -> str:
     """Return a folder as an absolute path, an address such as `s3://bucket/photos` as it is, and
     that of the memory of this process for None.
     """

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, wraps
 from pathlib import Path
@@ -57,9 +58,9 @@ OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earl
 # up to so many items each one is compared with a query; of more, LanceDB finds the nearest
 LARGE = 200_000
 HELD = 2**28  # bytes of the frames of clips that are held at most; of more, each query reads them
-# of the index of a large table: rows in a partition, partitions that are searched, and how many
-# times as many rows as are wanted are compared by their own vectors
-PARTITION, PROBES, REFINE = 4096, 40, 2
+# of the index of a large table: rows in a partition, and partitions that are searched: of a
+# million rows all
+PARTITION, PROBES = 4096, 250
 CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
 # a table of more parts, or so many rows outside of the index, is tidied; who has it open has it as
 # it was for at least so long
@@ -118,6 +119,18 @@ def reading(method: Callable) -> Callable:
     return read
 
 
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Items of a large table that are near to a query, ascending, as `compared` returns them, and
+    their rows.
+    """
+
+    items: Tensor
+    units: Tensor
+    lengths: Tensor
+    rows: pa.Table
+
+
 class Table:
     """The items of an index, numbered from 0, as they were when the table was opened.
 
@@ -134,7 +147,7 @@ class Table:
         self._columns: dict[str, np.ndarray] = {}
         self._records: dict[int, MediaFile] = {}  # of items that were asked for
         self._inside: tuple[Where, Tensor] | None = None  # of the last question
-        self._near: tuple[Tensor, pa.Table] | None = None  # items that were found last, their rows
+        self._near: Near | None = None  # what was found last
         self._moved: Path | None = None  # where the media are now
         self._replaces = False  # the first items that are added replace what is there
         with told(self.uri, CLOSED):
@@ -231,7 +244,7 @@ class Table:
     def _ids(self) -> np.ndarray:
         """LanceDB's number of the row of each item [V]."""
         if self.large:
-            return np.sort(ids_of(self._scan([])))
+            return np.sort(ids_of(self._scan(["length"])))  # of no column it would read all
         order = "place", "file_name", "start", "key"
         rows = self._scan(order)
         # so that a folder stands before what follows its name, as in `listing.find`
@@ -318,7 +331,7 @@ class Table:
     @reading
     def labelled(self, label: str) -> list[MediaFile]:
         """The records of the items with a label."""
-        items = np.sort(self._items(ids_of(self._scan([], f"label = {sql(label)}"))))
+        items = np.sort(self._items(ids_of(self._scan(["label"], f"label = {sql(label)}"))))
         return self.files(torch.from_numpy(items[items >= 0]))
 
     def lengths(self, items: Tensor | None = None) -> Tensor:
@@ -330,7 +343,9 @@ class Table:
         """The embeddings [F, D] of each item's frames."""
         if len(items) > 1 and self._holds_frames:
             return [self._held_frames[item] for item in items.tolist()]
-        return self._frames(self._found(items) or self._taken(self._ids[items.numpy()], VECTORS))
+        if near := self._found(items):
+            return self._frames(near[0].rows.take(near[1].numpy()))
+        return self._frames(self._taken(self._ids[items.numpy()], VECTORS))
 
     @reading
     def frames_at(self, ids: np.ndarray) -> list[Tensor]:
@@ -419,16 +434,17 @@ class Table:
         if not self.large:
             units, lengths = self._held
             return units[items], lengths[items]
-        rows = self._found(items) or self._taken(self._ids[items.numpy()], MEANS)
-        means, lengths = self._means(rows)
+        if near := self._found(items):
+            return near[0].units[near[1]], near[0].lengths[near[1]]
+        means, lengths = self._means(self._taken(self._ids[items.numpy()], MEANS))
         return unit(means), lengths
 
-    def _found(self, items: Tensor) -> pa.Table | None:
-        """The rows of items that are among those found last, None if some are not."""
+    def _found(self, items: Tensor) -> tuple[Near, Tensor] | None:
+        """What was found last, and where in it some items are; None if some are not in it."""
         near = self._near
-        if near is None or not torch.isin(items, near[0]).all():
+        if near is None or not torch.isin(items, near.items).all():
             return None
-        return near[1].take(torch.searchsorted(near[0], items).numpy())
+        return near, torch.searchsorted(near.items, items)
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
@@ -450,21 +466,22 @@ class Table:
 
     def _nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
         search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
-        search = search.nprobes(PROBES).refine_factor(REFINE)
+        search = search.nprobes(PROBES)
         if where != EVERYWHERE:  # in more partitions, until there are enough
             search = search.where(condition(where)).maximum_nprobes(0)
         search = search.select(["key", *VECTORS, "_distance"]).with_row_id(True)
         rows = once(search.limit(count).to_arrow().sort_by("_rowid"))
         items = torch.from_numpy(self._items(ids_of(rows)))
-        self._near = items, rows
-        return items, self.compared(items)[0] @ vector
+        means, lengths = self._means(rows)
+        self._near = near = Near(items, unit(means), lengths, rows)
+        return items, near.units @ vector
 
     @reading
     def inside(self, where: Where) -> Tensor:
         """The items that are `where`, ascending."""
         last = self._inside
         if last is None or last[0] != where:
-            items = np.sort(self._items(ids_of(self._scan([], condition(where)))))
+            items = np.sort(self._items(ids_of(self._scan(["folder"], condition(where)))))
             last = self._inside = where, torch.from_numpy(items[items >= 0])
         return last[1]
 

@@ -57,9 +57,3 @@ def test_every_caption_is_true_and_a_perfect_reader_finds_nearly_all(drawn, name
     assert all(len(one.captions) == 5 for one in pictures)
     assert all(caption.is_true_of(one.scene) for one in pictures for caption in one.captions)
     assert ceiling([one.captions for one in pictures], [one.scene for one in pictures]) > 90
-
-
-def test_the_scenes_of_the_two_sets_and_of_the_sets_put_aside_differ(drawn, train):
-    aside = draw_other_hand(LEXICON, train[:10], use=" aside")
-    scenes = [{one.scene.seed for one in of} for of in (*drawn.values(), *aside.values())]
-    assert all(not a & b for a in scenes for b in scenes if a is not b)

@@ -19,26 +19,9 @@ from cma.training import RunRecord
 from explorer import open_galleries
 from tests import ROOT
 from tests.conftest import ADAPTER, build_clip, change_json, one_line, same, with_adapters
-from tests.hub_server import Repository, serving
+from tests.hub_server import Repository
 from tests.methods.conftest import embed
 from tests.toy_media import write_picture
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub in this process; the client talks to it alone, and keeps what it fetches there."""
-    with serving() as server:
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for name, value in (
-            ("ENDPOINT", server.address),
-            ("HUGGINGFACE_CO_URL_TEMPLATE", template),
-            ("HF_HUB_CACHE", str(tmp_path / "cache")),
-            ("HF_HUB_OFFLINE", False),
-            ("HF_TOKEN_PATH", str(tmp_path / "no-token")),
-        ):
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        yield server
 
 
 def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(

@@ -37,17 +37,6 @@ def pixels():
 # ---- embeddings
 
 
-def test_embeddings_without_adapter_are_clips(model, ids, pixels):
-    with torch.no_grad():
-        out = model.clip(input_ids=ids, pixel_values=pixels[:, 0])
-        text, image = model.encode_text(ids), model.encode_images(pixels[:, 0])
-    normalize = torch.nn.functional.normalize
-    torch.testing.assert_close(normalize(text, dim=-1), out.text_embeds)
-    torch.testing.assert_close(normalize(image, dim=-1), out.image_embeds)
-    logits = model.logit_scale * mean_pooled(text, image[:, None])
-    torch.testing.assert_close(logits, out.logits_per_text)
-
-
 def test_frames_of_a_video_are_images_and_pictures_have_any_mode(model, pixels):
     model.set_adapter("a")
     frames = model.encode_videos(pixels, torch.ones(2, 3))

@@ -99,6 +99,54 @@ def test_prose_states_no_number_that_no_cell_prints(stem):
         )
 
 
+TAKEAWAY = re.compile(r"^\*\*([^*\n]+[.!])\*\*$", re.MULTILINE)  # a paragraph, all bold
+SHOWN = ("text/markdown", "text/plain", "text/html")  # of an output
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+
+
+def printed_numbers(notebook: nbformat.NotebookNode) -> set[str]:
+    """The numbers in the outputs, as they are printed: of text, Markdown and tables, not of
+    pictures.
+    """
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", "") for output in outputs]
+    texts += [str(output.get("data", {}).get(kind, "")) for output in outputs for kind in SHOWN]
+    return set(NUMBER.findall("\n".join(texts)))
+
+
+def unprinted(notebook: nbformat.NotebookNode) -> list[str]:
+    """The takeaways of a notebook that have no number, or one that no output has."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    found = [bold for text in texts for bold in TAKEAWAY.findall(text)]
+    printed = printed_numbers(notebook)
+    return [
+        bold for bold in found if not (numbers := set(NUMBER.findall(bold))) or numbers - printed
+    ]
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_every_number_of_a_takeaway_is_printed_by_the_committed_run(stem):
+    assert unprinted(NOTEBOOKS[stem]) == []
+
+
+@pytest.mark.parametrize(
+    "takeaway, told",
+    [
+        ("**R@1 rises from 18.9 % to 43.2 % on 1,000 pictures.**", False),
+        ("**R@1 rises from 18.9 % to 44.2 %.**", True),  # a typing error
+        ("**R@1 rises to 3.2 %.**", True),  # a part of a number is not that number
+        ("**R@1 rises.**", True),
+        ("Chance is **1 of 7** here.", False),  # bold words inside a paragraph
+        ("**Predict first.** Is it 7?", False),
+    ],
+)
+def test_a_takeaway_with_a_number_that_nothing_prints_is_told(takeaway, told):
+    v4 = nbformat.v4
+    output = v4.new_output("stream", name="stdout", text="18.9 % [17.6, 20.3], 43.2 %, N = 1,000\n")
+    cells = [v4.new_code_cell("", outputs=[output]), v4.new_markdown_cell(f"Text.\n\n{takeaway}\n")]
+    assert bool(unprinted(v4.new_notebook(cells=cells))) == told
+
+
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_readme_names_every_notebook_with_its_times(stem):
     row = re.search(rf"^\| \[.*notebooks/{stem}\.ipynb.*$", README, flags=re.MULTILINE)[0]

@@ -101,7 +101,7 @@ def test_prose_states_no_number_that_no_cell_prints(stem):
 
 TAKEAWAY = re.compile(r"^\*\*([^*\n]+[.!])\*\*$", re.MULTILINE)  # a paragraph, all bold
 SHOWN = ("text/markdown", "text/plain", "text/html")  # of an output
-NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+NUMBER = re.compile(r"(?<![\w@/.])\d+(?:,\d{3})*(?:\.\d+)?")  # not that of R@1 or B/32
 
 
 def printed_numbers(notebook: nbformat.NotebookNode) -> set[str]:

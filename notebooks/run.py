@@ -263,8 +263,8 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 
 
 def copy_companions(out: Path) -> None:
-    """Copy what notebooks need beside them into `out`: their helper, and pictures of their texts."""
-    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/*.jpg")):
+    """Copy what notebooks need beside them into `out`: their helper, a figure, pictures of their texts."""
+    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/gains.py"), *HERE.glob("figures/*.jpg")):
         write_whole(out / path.relative_to(HERE), path.read_bytes())
 
 

@@ -32,16 +32,19 @@ def folded(answer: str) -> Markdown:
     return Markdown(f"<details><summary>Answer</summary>\n\n{answer}\n\n</details>")
 
 
-def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
+def checked(
+    yours: Callable, ours: Callable, *cases: tuple, through: Callable = lambda call, *case: call(*case)
+) -> Callable:
     """Return the function that an exercise goes on with: `yours` if it is right, else `ours`.
 
-    It is right if it gives the same for every case, a tuple of arguments. Says which, and why.
+    It is right if it gives the same for every case, a tuple of arguments; then this prints so. A
+    wrong one is told why. One that is not filled in yet (it returns None) prints nothing.
+    `through(function, *case)` gives what is compared, by default what the function returns.
     """
     for number, case in enumerate(cases, start=1):
-        result = yours(*case)
-        wanted = ours(*case)
+        result = through(yours, *case)
+        wanted = through(ours, *case)
         if result is None or result is ...:
-            print("not filled in yet: going on with cma's own function")
             return ours
         try:
             torch.testing.assert_close(torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False)

@@ -176,7 +176,7 @@ def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
-    """Also where a default run does not come by, such as the training of 02b."""
+    """Also where a default run does not come by, such as the training of a1."""
     nodes = list(ast.walk(ast.parse("\n".join(cell.source for cell in code_of(stem)))))
     imported = {}
     for node in nodes:
@@ -213,9 +213,6 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
             (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
         ),
     },
-    "02b_pretrain_mini_clip": {
-        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
-    },
     "03_train_flickr30k": {
         "text_ranks": ("ranks", (">=", ">")),
         "masked_loss": ("symmetric_cross_entropy", (".fill_diagonal_(False)", "")),
@@ -227,18 +224,15 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     },
     "05_retrieval_explorer": {
         "nearest": ("library_nearest", (" / (vectors.norm(dim=1) * text.norm())", "")),
-        "share_worse": ("library_share_worse", ("after > before", "after >= before")),
     },
     "06_compare_methods": {
         "paired": ("library_paired", ("other <= k", "other < k")),
-        "holm": ("holm", ("max(highest, ", "max(0.0, ")),
         "own_method": ("library_own_method", ("z + scale * shift", "z + shift")),
     },
-    "07_your_own_media": {
-        "nearest_files": ("library_nearest_files", (".mean(dim=0)", "[0]")),
-        "for_few": ("library_for_few", ("** 0.5", "")),
+    "a1_bundled_clip": {
+        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
     },
-    "08_quirks": {
+    "a2_quirks": {
         "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
         "warmup_cosine": (
             "library_warmup_cosine",
@@ -362,7 +356,7 @@ def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
         ended, asked = command(*words.replace("--commit", "").split())
         assert ended.exit_code == 0 and set(asked) == set(run.TINY)
         for name, how in asked.items():
-            trains = name.startswith(("02b", "03", "04", "06"))
+            trains = name.startswith(("03", "04", "06", "a1"))
             assert how["execution_timeout"] == (None if trains else 1800), name
             if name[:2] in ("03", "04", "07"):
                 assert how["parameters"] == {"overrides": {"if_exists": "replace"}}, name
@@ -439,7 +433,7 @@ def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monke
 
 
 def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
-    times = {"01": "", "03": "6 min", "05": "8 min", "08": "10 min", "02b": "2 min"}
+    times = {"01": "", "03": "6 min", "05": "8 min", "a2": "10 min", "a1": "2 min"}
     names = {name.partition("_")[0]: name for name in NOTEBOOKS}
     for name, time in times.items():
         (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
@@ -452,7 +446,7 @@ def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(run.subprocess, "run", start)
     monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
     assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
-    assert started == ["08", "03", "05", "02b", "01"]
+    assert started == ["a2", "03", "05", "a1", "01"]
 
 
 def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
@@ -535,7 +529,7 @@ def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeyp
 
 
 @pytest.mark.parametrize(
-    "stem", [stem for stem in NOTEBOOKS if stem.startswith(("02b", "03", "04", "06"))]
+    "stem", [stem for stem in NOTEBOOKS if stem.startswith(("03", "04", "06", "a1"))]
 )
 def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatch):
     imports = code_of(stem)[0].source
@@ -556,7 +550,7 @@ def test_a_notebook_says_what_to_do_where_experiments_is_absent(stem, monkeypatc
         ("03 -y 5", "-y '5': expected names and values"),
         ("03 -y 'overrides: 5'", "overrides=5: expected dict.*-y"),
         ("""03 -p overrides '{"epochs": 1}'""", "overrides=.*expected dict.*-y"),
-        ("02b -p train maybe", "train='maybe': expected bool"),
+        ("a1 -p train maybe", "train='maybe': expected bool"),
         ("03 -p seed 4x", "seed='4x': expected int, such as 42"),
         ("07 -p query 42", "query=42: expected str.*-r"),
     ],
@@ -664,10 +658,9 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
 @pytest.mark.parametrize(
     "stem, after",
     [
-        ("02_adapter", "02b_pretrain"),
-        ("02b_pretrain", "03_train"),
+        ("02_adapter", "03_train"),
         ("05_retrieval", "06_compare"),
-        ("07_your_own", "08_quirks"),
+        ("07_your_own", "a1_bundled"),
     ],
 )
 def test_next_is_the_notebook_that_follows(stem, after):

@@ -36,6 +36,7 @@ from .weights import ActingWeights, Header
 DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
+TOGETHER = 64  # items that are compared at once: their frames stay in the processor's cache
 AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
 logger = logging.getLogger("explorer.index")
 
@@ -151,7 +152,7 @@ class MediaIndex:
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
         """
-        with table.writing(table.place(folder), (0, 1)), self.using():
+        with table.writing(table.address(folder), (0, 1)), self.using():
             self.table.copied(folder, media_root=media_root)
 
     def part(self, items: Sequence[int]) -> MediaIndex:
@@ -162,7 +163,7 @@ class MediaIndex:
     def load(
         cls, folder: str | Path, model: RetrievalModel, media_root: str | Path | None = None
     ) -> MediaIndex:
-        """Return the index at a place, open for `model`.
+        """Return the index at an address, open for `model`.
 
         Up to 200,000 items, the embeddings are read with the first query and held in memory.
 
@@ -518,8 +519,11 @@ class MediaIndex:
         # items with the same number of frames need no padding
         for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
-                frames = torch.stack(self.table.frames(items[block]))
-                scores[:, block] = similarity.compare(text, frames, None, self.config)
+                frames = self.table.frames(items[block])
+                for part in range(0, len(block), TOGETHER):
+                    own = torch.stack(frames[part : part + TOGETHER])
+                    places = block[part : part + TOGETHER]
+                    scores[:, places] = similarity.compare(text, own, None, self.config)
         return scores
 
     def _best(

@@ -50,6 +50,16 @@ class ReadConfig:
     max_frames: Positive = 12
     fps: AboveZero | None = None
 
+    def reading(self) -> ReadConfig:
+        """Return these five fields alone; a `TrainConfig` has more.
+
+        >>> from cma import TrainConfig
+        >>> TrainConfig(lr=1e-3, max_words=32).reading().max_words
+        32
+        """
+        names = [field.name for field in dataclasses.fields(ReadConfig)]
+        return ReadConfig(**{name: getattr(self, name) for name in names})
+
 
 @checked_dataclass
 class TrainConfig(ReadConfig):

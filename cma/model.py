@@ -5,6 +5,7 @@ Letters in shapes: T texts, V items, F frames, L tokens, D width of the joint sp
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import warnings
@@ -22,6 +23,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from . import hub
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_adapter
+from .config import ReadConfig
 from .families import check_model
 from .files import short
 from .media import to_pixels
@@ -31,6 +33,7 @@ from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 TEXTS = 256
+logger = logging.getLogger("cma")
 State = tuple[str | None, float]  # the adapter that acts, if any, and its scale
 NOTHING: State = (None, 1.0)
 
@@ -283,6 +286,7 @@ class RetrievalModel(nn.Module):
         record: object = None,
         license: str = "",
         source: str = "",
+        strength: float | None = None,
     ) -> None:
         """Write the adapter `name` and its model card into a folder.
 
@@ -297,6 +301,8 @@ class RetrievalModel(nn.Module):
                 `results/forgetting.json`}.
             license: your choice, as the hub names it ("mit"); without one the card says unknown.
             source: the hub id that the card tells others to load; the folder's name by default.
+            strength: a scale that you recommend, for config and card; nothing applies it. By
+                default the one it was loaded with, if any.
 
         Raises:
             ValueError: the name is unknown, the folder's name is empty, or the record is of no
@@ -314,6 +320,10 @@ class RetrievalModel(nn.Module):
         folder = Path(folder).expanduser().absolute()
         with self.lock:
             method = self.get_adapter(name)
+            if strength is not None:
+                if not (math.isfinite(strength) and strength >= 0):
+                    raise ValueError(f"strength={strength!r}: expected a number of at least 0")
+                method.strength = float(strength)
             backbone = identity(self.clip)
             card = hub.card_of(method, backbone, record, license, source or folder.name)
             write_adapter(method, folder, backbone)
@@ -393,6 +403,37 @@ class RetrievalModel(nn.Module):
                     raise ValueError(message)
                 warnings.warn(message, stacklevel=2)
             return self._add(name, method)
+
+    def reading(self, config: ReadConfig | None = None) -> ReadConfig:
+        """Return how to read captions and media with the active adapter, and log what is chosen.
+
+        Args:
+            config: what you want instead.
+
+        Returns:
+            `config`, or that of the training of the active adapter, or else the defaults of
+            `ReadConfig`, which are the paper's but for words and frames a second.
+
+        Raises:
+            TypeError: `config` is no `ReadConfig`.
+        """
+        if not isinstance(config, ReadConfig | None):
+            raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {short(config)}")
+        with self.lock:
+            name = self.active
+            known = None if name is None else self.get_adapter(name).reading
+        if config is None:
+            if name is not None and known is None:
+                logger.info(
+                    f"adapter {name!r} does not say how it was trained to read; taken: "
+                    f"{ReadConfig()}; give a `config` if it was another"
+                )
+            return known or ReadConfig()
+        if known is not None and config.reading() != known:
+            logger.info(
+                f"adapter {name!r} was trained with {known}; as you say, {config.reading()} is used"
+            )
+        return config
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of the active adapter; empty without one."""

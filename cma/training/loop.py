@@ -112,6 +112,7 @@ def train(
         )
         with model.lock:
             resume.set_parameters(method, state.best)
+            method.reading = config.reading()
         return state.record
     for split in filter(None, splits):
         split.require_media()
@@ -192,6 +193,7 @@ class Run:
             # all processes start from the same adapter: the saved one, or the first process's
             start = state.last or team.on_rank0(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)
+            self.method.reading = config.reading()  # goes with the adapter when it is saved
             if state.last:
                 team.say(
                     f"{self.record.folder}: resumed after epoch {len(self.record.history)} and "

@@ -26,14 +26,15 @@ from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_
 from .config import ReadConfig
 from .families import check_model
 from .files import short
-from .media import to_pixels
-from .method import Method, class_of
+from .media import read_image, to_pixels
+from .method import CrossModalAdapter, Method, class_of
 from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 TEXTS = 256
 logger = logging.getLogger("cma")
+Picture = str | Path | Image.Image
 State = tuple[str | None, float]  # the adapter that acts, if any, and its scale
 NOTHING: State = (None, 1.0)
 
@@ -126,7 +127,7 @@ class RetrievalModel(nn.Module):
     def add_adapter(
         self,
         name: str,
-        config: object,
+        config: object = CrossModalAdapter.NAME,
         state_dict: dict[str, Tensor] | None = None,
         seed: int | None = None,
         **options: object,
@@ -136,7 +137,7 @@ class RetrievalModel(nn.Module):
         Args:
             name: what you will call it.
             config: a `cma.AdapterConfig`, the options of another method, its name in
-                `cma.methods.NAMES`, or a class of your own.
+                `cma.methods.NAMES`, or a class of your own. By default the paper's adapter.
             state_dict: its weights; random ones by default.
             seed: decides the random weights, and leaves the CPU's random state as it was.
             **options: fields that differ from those of `config`.
@@ -151,7 +152,7 @@ class RetrievalModel(nn.Module):
             TypeError: `config` is none of the above.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> adapter = model.add_adapter("ours", cma.AdapterConfig(bottleneck_dim=4))
+        >>> adapter = model.add_adapter("ours", bottleneck_dim=4)
         >>> lora = model.add_adapter("lora", "LoRA", rank=2)
         >>> model.active, lora.NAME, adapter.options.shared_dim
         ('lora', 'LoRA', 16)
@@ -447,23 +448,27 @@ class RetrievalModel(nn.Module):
             self.adapters.train(mode)
         return self
 
-    def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
+    def encode_text(
+        self, texts: str | Sequence[str] | Tensor, max_words: int | None = None
+    ) -> Tensor:
         """Return un-normalised embeddings [T, D] of captions.
 
         Args:
-            texts: T captions, or their `input_ids` [T, L].
+            texts: T captions, or one, or their `input_ids` [T, L].
             max_words: keep at most so many tokens of a caption, start and end included.
 
         Raises:
             ValueError: a caption is blank (named by its index), there is none, `max_words` is below
                 3, or the ids have another shape or no end token.
-            TypeError: `texts` is a string, or not all strings.
+            TypeError: not all of `texts` are strings.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> captions = model.encode_text(["a red cat", "two birds on a roof"])
         >>> captions.shape
         torch.Size([2, 256])
         """
+        if isinstance(texts, str):
+            texts = [texts]
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
@@ -482,15 +487,16 @@ class RetrievalModel(nn.Module):
                 embeddings.append(self.family.encode_text(self.clip, read.to(self.device)))
         return torch.cat(embeddings)[order.argsort()]
 
-    def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
+    def encode_images(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
         """Return un-normalised embeddings [V, D] of pictures.
 
         Args:
-            images: V PIL pictures, or prepared pixels [V, 3, H, W].
+            images: V pictures, or one: paths or PIL pictures; or prepared pixels [V, 3, H, W].
 
         Raises:
             TypeError: `images` is anything else.
             ValueError: there is no picture, or the pixels have another shape.
+            MediaError: a file cannot be read (named).
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "green")]
@@ -498,13 +504,15 @@ class RetrievalModel(nn.Module):
         torch.Size([2, 256])
         """
         if not isinstance(images, Tensor):
+            images = [images] if isinstance(images, Picture) else images
             listed = isinstance(images, list | tuple)
-            if not (listed and all(isinstance(one, Image.Image) for one in images)):
-                wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
+            if not (listed and all(isinstance(one, Picture) for one in images)):
+                wanted = "expected paths or PIL pictures, or a float tensor [V, 3, H, W]"
                 raise TypeError(f"{wanted}; found {short(images)}")
             if not images:
                 raise ValueError("no images were given")
-            images = to_pixels(images, self.of_processor("image_processor"))
+            read = [one if isinstance(one, Image.Image) else read_image(one) for one in images]
+            images = to_pixels(read, self.of_processor("image_processor"))
         with self.lock:
             self._act()
             return self.encode_frames(images)

@@ -101,8 +101,8 @@ class MediaIndex:
         Args:
             model: Its active adapter and scale embed everything.
             source: A split from `cma.load_dataset`, or the path of a folder.
-            config: An `IndexConfig`: how media are read and compared. Of a `TrainConfig` only these
-                settings are used; give the one that the adapter was trained with.
+            config: An `IndexConfig`: how media are read and compared; of a `TrainConfig` only these
+                settings are used. By default as the active adapter was trained.
             folder: Where the index is saved; without it and `store`, it stays in memory.
             store: A folder or an address such as `s3://bucket/photos`, instead of `folder`, for an
                 index that several processes fill. An index of another model there is refused.
@@ -130,11 +130,9 @@ class MediaIndex:
         """
         if (store is None and shard != (0, 1)) or (store is not None and folder is not None):
             raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
-        weights = ActingWeights(model)
-        header = weights.header(model, IndexConfig.of(config))
-        if config is None and model.active is not None:
-            said = "give the `config` that it was trained with, if that differs from"
-            logger.info(f"{header.adapter_text()}: {said} {header.config}")
+        with model.lock:
+            weights = ActingWeights(model)
+            header = weights.header(model, IndexConfig.of(model.reading(config)))
         uri, shared = (folder, False) if store is None else (store, True)
         built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)

@@ -3,7 +3,6 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from PIL import ExifTags, Image
 
 from cma.adapter import AdapterConfig
+from cma.media import MediaError
 from cma.model import RetrievalModel
 from cma.patching import patch_of
 from cma.similarity import mean_pooled
@@ -100,13 +100,28 @@ def test_half_a_character_is_read_as_a_question_mark(model):
     assert torch.equal(model.encode_text(["a cat \ud800"]), model.encode_text(["a cat ?"]))
 
 
+def test_one_text_and_paths_of_pictures_are_taken(model, tmp_path):
+    assert torch.equal(model.encode_text("a cat"), model.encode_text(["a cat"]))
+    path = tmp_path / "red.png"
+    Image.new("RGB", (40, 30), "red").save(path)
+    expected = model.encode_images([Image.open(path)])
+    for images in (path, str(path), [path], Image.open(path)):
+        assert torch.equal(model.encode_images(images), expected)
+    with pytest.raises(MediaError, match=r"gone\.png"):
+        model.encode_images([path, tmp_path / "gone.png"])
+
+
+def test_the_papers_adapter_is_the_default(model):
+    assert model.add_adapter("one").options == AdapterConfig()
+    assert model.add_adapter("two", bottleneck_dim=4).options == AdapterConfig(bottleneck_dim=4)
+
+
 def test_bad_inputs_are_named(model, pixels, ids):
-    for texts in ("a cat", ["a cat", None]):
-        with pytest.raises(TypeError, match="list of captions"):
-            model.encode_text(texts)
+    with pytest.raises(TypeError, match="list of captions"):
+        model.encode_text(["a cat", None])
     picture = Image.new("RGB", (9, 9))
-    for images in (np.zeros((1, 9, 9, 3)), Path("a.jpg"), picture, [picture, None]):
-        with pytest.raises(TypeError, match="a list of PIL pictures, or .*; found "):
+    for images in (np.zeros((1, 9, 9, 3)), None, [picture, None]):
+        with pytest.raises(TypeError, match="expected paths or PIL pictures, or .*; found "):
             model.encode_images(images)
     bare = RetrievalModel(model.clip)
     assert torch.equal(bare.encode_text(ids), model.encode_text(ids))

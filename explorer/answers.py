@@ -72,6 +72,15 @@ class Answer:
         places = enumerate(self.ranked, start=1) if self.right else ()
         return next((rank for rank, (item, *_) in places if item in self.right), None)
 
+    @cached_property
+    def rank_of(self) -> dict[int, int]:
+        """The rank of each ranked item; copies and other moments have that of their result."""
+        ranks = {}
+        for rank, (item, _, alike) in enumerate(self.ranked, start=1):
+            for one in (item, *alike, *self.moments.get(item, ())):
+                ranks.setdefault(one, rank)
+        return ranks
+
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
         """Return at most `k` results, from rank `start` + 1 on. All records that are shown with
         them are read at once.

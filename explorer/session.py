@@ -244,10 +244,11 @@ class Session:
             answer = one.answer
             piece = answer.piece(wanted["start"], self.k)
             files = [one.file(hit.item) for hit in piece]
-            hits = [
-                _hit(answer.index, hit, ratio) | {"named": hit.item in one.named}
-                for hit, ratio in zip(piece, _ratios(files), strict=True)
-            ]
+            hits = []
+            for hit, ratio in zip(piece, _ratios(files), strict=True):
+                ranks = [other.answer.rank_of.get(hit.item) for other in found.values()]
+                own = {"named": hit.item in one.named, "ranks": ranks if len(found) > 1 else []}
+                hits.append(_hit(answer.index, hit, ratio) | own)
             about = {
                 "hits": hits,
                 "items": len(answer.index),

@@ -7,7 +7,7 @@ const UNKNOWN = "This page is no longer known: open the address that was printed
 /** Stands for the widget's model: the setup, and messages in both directions. */
 class SocketModel {
   constructor(begin) {
-    Object.assign(this, { begin, setup: null, listeners: { "msg:custom": new Set(), gone: new Set() } });
+    Object.assign(this, { begin, setup: null, listeners: { "msg:custom": new Set(), gone: new Set(), unsent: new Set() } });
     this.connect();
   }
 
@@ -41,7 +41,7 @@ class SocketModel {
   }
 
   send(content, _, buffers = []) {
-    if (this.socket.readyState !== WebSocket.OPEN) return;
+    if (this.socket.readyState !== WebSocket.OPEN) return ["search", "cost"].includes(content.do) && setTimeout(() => this.tell("unsent"));
     const sizes = buffers.map((one) => one.byteLength);
     const text = new TextEncoder().encode(JSON.stringify({ content, sizes })), head = new DataView(new ArrayBuffer(4));
     head.setUint32(0, text.length);

@@ -417,16 +417,24 @@ export class Partner {
   more({ id, start }) {
     const search = this.found.get(id);
     if (!search) return;
-    const columns = [...search.columns.values()].map((answer) => this.column(answer, search.media, start));
+    const answers = [...search.columns.values()], columns = answers.map((answer) => this.column(answer, search.media, start, answers));
     this.tell({ is: "hits", id, start, columns }, search.picture && !start ? [search.picture.jpeg] : []);
   }
 
-  column({ label, ranked, right, seconds, cut, newest, named, moments }, { items }, start) {
+  /** The rank of each item; copies and other moments have that of their result. */
+  ranks({ ranked, moments }) {
+    const ranks = new Map(), set = (one, rank) => ranks.has(one) || ranks.set(one, rank);
+    ranked.forEach(([item, , alike = []], at) => [item, ...alike, ...moments.get(item) ?? []].forEach((one) => set(one, at + 1)));
+    return ranks;
+  }
+
+  column({ label, ranked, right, seconds, cut, newest, named, moments }, { items }, start, answers) {
+    const others = answers.length > 1 ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
-      const { title, file, path, kind, ratio } = items[item], others = moments.get(item) ?? [];
+      const { title, file, path, kind, ratio } = items[item], also = moments.get(item) ?? [];
       return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
-        moments: others.slice(0, LISTED).map((one) => items[one].start) };
+        moments: also.slice(0, LISTED).map((one) => items[one].start), ranks: others.map((one) => one.get(item) ?? null) };
     });
     const place = ranked.findIndex(([item]) => right.has(item));
     return { label, zero: label === ZERO_SHOT, newest, items: items.length, ranked: ranked.length,

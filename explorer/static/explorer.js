@@ -225,11 +225,13 @@ class Column {
   }
 
   facts() {
-    const { items, ranked, right, seconds, cut, newest } = this.about;
+    const { items, ranked, right, seconds, cut, foreign, newest } = this.about;
     if (newest) return ranked < items ? `${count(ranked)} of ${plural(items, "item")}` : "";
     const all = plural(items, "item"), place = right && `right answer at rank ${count(right)}`;
     const facts = [ranked < items ? `${count(ranked)} of ${all}` : all, `${seconds.toFixed(3)} s`, place];
-    if (cut) facts.push("the query is longer than the model takes: its end is left out");
+    if (foreign) facts.push("this model does not know the script of the query: ask in English, or start with a multilingual "
+      + "backbone, such as --backbone google/siglip-base-patch16-256-multilingual");
+    else if (cut) facts.push("the query is longer than the model takes: its end is left out");
     return facts.filter(Boolean).join(" · ");
   }
 
@@ -600,7 +602,7 @@ class Viewer {
     return Object.entries(known).filter(([, value]) => value).map((pair) => pair.join(": "));
   }
 
-  addressOf(number) { return `file/${this.explorer.setup.tab}/${number}${location.search}`; }
+  addressOf(number) { return `file/${this.explorer.setup.tab}/${number}`; }
 
   offer(href) {
     const show = () => this.explorer.send("reveal", this.which);
@@ -794,7 +796,7 @@ class Explorer {
     fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
     fill(this.year, ["all years", ""], ...years.map((year) => [year]));
     const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
-    const summary = make("summary", {}, `${plural(unread, "file")} could not be read`);
+    const summary = make("summary", {}, `${plural(unread, "file")} could not be read: which, and why`);
     this.unread.hidden = !unread;
     this.unread.replaceChildren(summary, list([...skipped, ...more]));
     this.about = `Model ${model}.`;

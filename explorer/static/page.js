@@ -17,7 +17,7 @@ class SocketModel {
   tell(kind, ...what) { this.listeners[kind].forEach((listener) => listener(...what)); }
 
   connect() {
-    this.socket = new WebSocket(`ws://${location.host}/socket${location.search}`);
+    this.socket = new WebSocket(`ws://${location.host}/socket`);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("message", ({ data }) => this.receive(data));
     this.socket.addEventListener("close", () => this.lost());
@@ -26,7 +26,7 @@ class SocketModel {
   /** Say what is wrong, and connect again. */
   async lost() {
     setTimeout(() => this.connect(), AGAIN);
-    const answer = await fetch(`./${location.search}`, { cache: "no-store" }).catch(() => null);
+    const answer = await fetch("./", { cache: "no-store" }).catch(() => null);
     if (!answer || !answer.ok) this.tell("gone", answer ? UNKNOWN : GONE);
   }
 
@@ -49,5 +49,5 @@ class SocketModel {
   }
 }
 
-const { default: explorer } = await import(`./explorer.js${location.search}`);
+const { default: explorer } = await import("./explorer.js");
 const model = new SocketModel(() => explorer.render({ model, el: document.body }));

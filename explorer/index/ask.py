@@ -334,7 +334,7 @@ class MediaIndex:
         [('red.png', 1.0)]
         """
         index = self.now()
-        return index._best(index._media(path), index._compare_means, where, k)
+        return index._best(index.vector_of(path), index._compare_means, where, k)
 
     def ranking(
         self,

@@ -7,7 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
 
+import cma
 import explorer
 import torch
 from cma import training
@@ -18,7 +21,9 @@ from cma.media import MediaError
 from cma.recipes import Recipe
 from IPython.display import Markdown
 from safetensors.torch import load, save
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.hooks import RemovableHandle
 
 BLUE = "#3b6ea5"
 KEPT = 4  # files of captions' embeddings beside the indexes of one split
@@ -54,6 +59,26 @@ def checked(
             return ours
     print(f"right, in all {len(cases)} cases")
     return yours
+
+
+@lru_cache
+def _of_shapes(r: int, d_s: int, widths: tuple, sites: int) -> cma.CrossModalAdapters:
+    """Return the library's module for an adapter of these sizes, without numbers."""
+    with torch.device("meta"):
+        layers = {tower: sites // 2 for tower, _ in widths}
+        return cma.CrossModalAdapters(cma.AdapterConfig(r, d_s), dict(widths), layers)
+
+
+def cma_output(adapter: dict[str, Tensor], tower: str, site: int, z: Tensor) -> Tensor:
+    """Return what `cma` adds to z at a site, by the ten tensors of an adapter (exercise of 02)."""
+    sites, d_s, r = adapter["shared_weight"].shape
+    widths = tuple((name, adapter[f"{name}.down_weight"].shape[2]) for name in ("vision", "text"))
+    return torch.func.functional_call(_of_shapes(r, d_s, widths, sites), adapter, (tower, site, z))
+
+
+def cma_hook(module: nn.Module, f: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Let `module` give z + f(z) in place of its output z, as `cma` does; returns the handle."""
+    return module.register_forward_hook(lambda module, inputs, z: z + f(z))
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:
@@ -143,3 +168,9 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
         for caption in item.captions:
             owners[tuple(caption.lower().split())][item.id] += 1  # as the tokenizer reads it
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)
+
+
+def repository() -> Path:
+    """Return the root of the repository that the notebook is in."""
+    here = Path.cwd()
+    return next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())

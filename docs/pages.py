@@ -22,6 +22,7 @@ TEXTS = (
     "docs/explorer.md",
     "docs/backbones.md",
     "docs/reproduce.md",
+    "docs/sentence-transformers.md",
     "docs/several-gpus.md",
     "CONTRIBUTING.md",
     "data_prep/README.md",

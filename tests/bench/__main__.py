@@ -7,6 +7,7 @@ import contextlib
 import json
 import platform
 import sys
+from functools import partial
 
 import torch
 

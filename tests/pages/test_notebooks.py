@@ -630,7 +630,7 @@ def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_o
     assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(
         kinds
     )
-    assert Counter(kinds.values()) == {"image": 20 + 2, "video": 6 + 1}
+    assert Counter(kinds.values()) == {"image": 20 + 3, "video": 6 + 1}
     words = [
         "folder",
         "--source",

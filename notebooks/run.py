@@ -57,7 +57,7 @@ AFTER = {  # these load the adapters that others have trained, unless they are r
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "01_data_prep": {**CI, "items": 24},
-    "02_adapter_anatomy": {},
+    "02_adapter_anatomy": {"items": 24, "train_items": 24, "batch_size": 8},
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
     "04_train_msrvtt": {
         **CI,

@@ -7,13 +7,12 @@ import contextlib
 import json
 import platform
 import sys
-from functools import partial
 
 import torch
 
-from tests.bench import gpu, index, loader, methods, moments, pictures, ranking, step
+from tests.bench import gpu, index, loader, methods, moments, ranking, step
 
-FIGURES = (step, loader, ranking, methods, index, pictures, moments)
+FIGURES = (step, loader, ranking, methods, index, moments)
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 
@@ -26,9 +25,6 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without"
     )
     parser.add_argument("--quick", action="store_true", help="fewer pairs")
-    parser.add_argument(
-        "--pictures", type=int, metavar="N", help="how many the bench `pictures` makes"
-    )
     options = parser.parse_args()
     if unknown := set(options.names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
@@ -37,7 +33,6 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
     print(json.dumps(machine), flush=True)
     for name in options.names or BENCHES:
         with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure

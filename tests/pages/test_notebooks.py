@@ -193,21 +193,14 @@ def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
 
 
 EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts for what
-    "01_data_prep": {
-        "recall_at": ("library_recall", ("<=", "<")),
-        "picture_ranks": ("visual_ranks", (" & ~own", "")),
-    },
+    "01_data_prep": {"recall_at": ("library_recall", ("<=", "<"))},
     "02_adapter_anatomy": {
+        "bottleneck": ("library_bottleneck", ("*own), ", "*shared), ")),
+        "add_hook": ("cma_hook", ("z + f(z)", "f(z)")),
         "adapter_output": (
-            "CrossModalAdapters.forward",
-            ("[own_part, shared_part]", "[shared_part, own_part]"),
+            "cma_output",
+            ('["shared_weight"][site]', '["shared_weight"][site].detach()'),
         ),
-        "shared_gradient": (
-            "library_shared_gradient",
-            ("    text.shared = vision.shared\n", ""),
-        ),
-        "with_added": ("library_with_added", ("handle.remove()", "pass")),
-        "trained_parameters": ("counted", ("- 2 * d_s", "- d_s")),
         "contrastive_loss": (
             "symmetric_cross_entropy",
             (".log_softmax(dim=1)", ".softmax(dim=1).log()"),
@@ -241,7 +234,10 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     },
 }
 # what an exercise needs of an earlier cell
-NEEDED = {"02_adapter_anatomy": ("class Bottleneck",), "04_train_msrvtt": ("clips_of = ",)}
+NEEDED = {
+    "02_adapter_anatomy": ("def new_adapter", "def bottleneck(z", "= checked(bottleneck,"),
+    "04_train_msrvtt": ("clips_of = ",),
+}
 TOLD = r"right, in all|case \d of \d differs"  # what a check says of an answer
 EACH_EXERCISE = [(stem, name) for stem, names in EXERCISES.items() for name in names]
 
@@ -261,8 +257,8 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
         )[1]
         assert stub.endswith("\n    return None") and change[0] in solution
         stub = stub.removesuffix("    return None") + solution.replace(*change)
+    defined = execute(stem, *NEEDED.get(stem, ()))
     with redirect_stdout(io.StringIO()) as printed:
-        defined = execute(stem, *NEEDED.get(stem, ()))
         exec(stub, defined)
         exec(cells[check].source, defined)
     return defined, [*printed.getvalue().splitlines(), ""][0]

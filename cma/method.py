@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .config import ReadConfig
 from .files import checked_dataclass, parse_json
 from .patching import parts
 
@@ -51,6 +52,9 @@ class Method(nn.Module):
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+    # how captions and media were read in training; None before it, and in older files
+    reading: ReadConfig | None = None
+    strength: float | None = None  # a scale that its author recommends; nothing applies it
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -17,13 +17,12 @@ from tests.bench import (
     loader,
     methods,
     moments,
-    pictures,
     ranking,
     sentence_transformers,
     step,
 )
 
-FIGURES = (step, loader, ranking, methods, index, pictures, moments)
+FIGURES = (step, loader, ranking, methods, index, moments)
 BESIDE = "sentence_transformers"  # only if it is asked for by name
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
@@ -41,9 +40,6 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer pairs")
     parser.add_argument(
-        "--pictures", type=int, metavar="N", help="how many the bench `pictures` makes"
-    )
-    parser.add_argument(
         "--python",
         default=sys.executable,
         metavar="FILE",
@@ -59,7 +55,6 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
     print(json.dumps(machine), flush=True)
     for name in names:
         with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure

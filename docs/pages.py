@@ -18,6 +18,7 @@ TEXTS = (
     "CHANGELOG.md",
     "docs/try_it.md",
     "docs/quickstart.md",
+    "docs/cheatsheet.md",
     "docs/library.md",
     "docs/explorer.md",
     "docs/backbones.md",

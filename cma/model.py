@@ -556,9 +556,11 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"pixels must be float [V (* F), 3, H, W], not {found}")
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)  # at a time
+        method = patch_of(self.clip).method
+        if method is not None and method.across_frames and torch.is_grad_enabled():
+            clips = len(pixels)  # a layer that is computed again needs the mask of its own clips
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
-        method = patch_of(self.clip).method
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
             if method is not None:
                 method.frame_mask = own  # it may look across a clip's frames

@@ -8,6 +8,7 @@ AdamW, a rate of our own, validation; `bf16` is ours with bfloat16 activations, 
 """
 
 from dataclasses import replace
+from typing import Any
 
 from .adapter import AdapterConfig
 from .config import TrainConfig
@@ -15,7 +16,11 @@ from .files import checked_dataclass
 
 PAPER = {"lr": 1e-5, "optimizer": "bert_adam", "select_on": "test"}
 HALF = {"precision": "fp16", "gradient_divisor": 4, "mask_same_item": False}
-VARIANTS = {"paper": PAPER | HALF, "float32": {}, "bf16": {"precision": "bf16"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": PAPER | HALF,
+    "float32": {},
+    "bf16": {"precision": "bf16"},
+}
 
 
 @checked_dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from pydantic import PositiveInt
@@ -14,6 +15,9 @@ from ..files import checked_dataclass
 from ..method import Method
 from ..patching import towers_and_layers
 from .bottlenecks import linear
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 
 @checked_dataclass
@@ -39,7 +43,7 @@ class STAdapter(Method):
     across_frames = True
     why_not = "its convolution runs over the frames of a clip, and a picture has one"
 
-    def __init__(self, model: nn.Module, options: TemporalOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(
@@ -49,7 +53,7 @@ class STAdapter(Method):
         width = self.widths["vision"]
         middle = options.bottleneck_dim
         depth = self.layers["vision"]
-        padding = tuple(size // 2 for size in options.kernel)
+        padding: Any = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
             nn.Conv3d(middle, middle, options.kernel, padding=padding, groups=middle)
@@ -75,7 +79,8 @@ class STAdapter(Method):
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         tokens = x[:, : self.first]
         patches = x[:, self.first :]
-        h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
+        down, up = (cast(nn.Linear, layers[depth]) for layers in (self.down, self.up))
+        h = linear(down, patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
         h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
@@ -86,6 +91,4 @@ class STAdapter(Method):
             .flatten(2, 3)
             .flatten(0, 1)
         )
-        return torch.cat(
-            [tokens, patches + scale * linear(self.up[depth], h.to(x.dtype))], 1
-        ), *inputs[1:]
+        return torch.cat([tokens, patches + scale * linear(up, h.to(x.dtype))], 1), *inputs[1:]

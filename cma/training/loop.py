@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -95,7 +96,8 @@ def train(
             return train(model, dataset, config, on_epoch, team)
 
     # everything is opened once, and what can be wrong is found before the first step
-    name = model.active  # another thread may choose another adapter from here on
+    # another thread may choose another adapter from here on
+    name = cast(str, model.active)  # `check_training` has seen one
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
     with model.using(name):

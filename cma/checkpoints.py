@@ -19,6 +19,7 @@ from safetensors.torch import load, load_file, save
 from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .config import ReadConfig
 from .files import printable, read_json, replacing, short
 from .method import Method, class_of, describe
 
@@ -41,17 +42,24 @@ OFFICIAL = {
 
 Tower = Literal["vision", "text"]
 Key = Literal["name", "revision"]
+USE = {"reading", "strength"}  # what of a config says how to use the adapter, not what it is
 Text = Annotated[str, Field(max_length=4096)]  # a folder's path may be long
 
 
 class AdapterFile(BaseModel):
-    """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`."""
+    """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`.
+
+    `reading` and `strength` say how to use the adapter: files may lack them, and they do not count
+    as part of what the weights were saved with.
+    """
 
     method: Text
     options: dict
     widths: dict[Tower, int]
     layers: dict[Tower, int]
     backbone: Annotated[dict[Key, Text | None], Field(min_length=2)]
+    reading: ReadConfig | None = None
+    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
@@ -67,10 +75,13 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
             "widths": method.widths,
             "layers": method.layers,
             "backbone": backbone,
+            "reading": method.reading,
+            "strength": method.strength,
         }
     )
     config = folder / CONFIG
-    content = f"{about.model_dump_json(indent=2)}\n".encode()
+    unknown = {key for key in USE if getattr(about, key) is None}
+    content = f"{about.model_dump_json(indent=2, exclude=unknown)}\n".encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
         # `save_file` would make the file readable only by its owner
@@ -109,6 +120,7 @@ def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[st
     with torch.random.fork_rng(devices=[]):
         method = method_class(model, options)  # the constants that it makes have their values
     method.load_state_dict(state)
+    method.reading, method.strength = saved.reading, saved.strength
     return method, dict(saved.backbone.items())
 
 
@@ -153,8 +165,8 @@ def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: st
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
-    """Return the SHA-256 of float32 tensors and of the config without `backbone`."""
-    config = json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
+    """Return the SHA-256 of float32 tensors and of what the config says the method is."""
+    config = json.dumps(about.model_dump(exclude={"backbone", *USE}), sort_keys=True)
     digest = hashlib.sha256(config.encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {list(value.shape)} ".encode())

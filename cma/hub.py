@@ -66,6 +66,8 @@ def card_of(method: Method, backbone: dict, record: Any, license: str, source: s
             backbone=backbone,
             record=about,
             license=license or "unknown",
+            reading=method.reading and vars(method.reading.reading()),
+            strength=method.strength,
             source=source,
         )
         return str(ModelCard(card))  # checks the metadata before the text

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .config import ReadConfig
 from .files import checked_dataclass, parse_json
 from .patching import parts
 
@@ -59,6 +60,9 @@ class Method(nn.Module):
     widths: dict[str, int]
     layers: dict[str, int]
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+    # how captions and media were read in training; None before it, and in older files
+    reading: ReadConfig | None = None
+    strength: float | None = None  # a scale that its author recommends; nothing applies it
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

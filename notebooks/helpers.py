@@ -3,22 +3,36 @@ need, and what guessing reaches."""
 
 import hashlib
 import re
+import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import lru_cache
+from itertools import combinations
+from pathlib import Path
 
+import cma
 import explorer
+import matplotlib.pyplot as plt
 import torch
 from cma import training
 from cma.config import NO_EFFECT, WHERE, TrainConfig
 from cma.data import RetrievalDataset
-from cma.files import write_whole
+from cma.files import read_jsonl, write_whole
 from cma.media import MediaError
 from cma.recipes import Recipe
+from data_prep.mini.caption_styles import ceiling
+from data_prep.mini.pictures import Picture
+from data_prep.mini.world import RECORDS
 from IPython.display import Markdown
+from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+from PIL import Image
 from safetensors.torch import load, save
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.hooks import RemovableHandle
 
 BLUE = "#3b6ea5"
 KEPT = 4  # files of captions' embeddings beside the indexes of one split
@@ -32,16 +46,19 @@ def folded(answer: str) -> Markdown:
     return Markdown(f"<details><summary>Answer</summary>\n\n{answer}\n\n</details>")
 
 
-def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
+def checked(
+    yours: Callable, ours: Callable, *cases: tuple, through: Callable = lambda call, *case: call(*case)
+) -> Callable:
     """Return the function that an exercise goes on with: `yours` if it is right, else `ours`.
 
-    It is right if it gives the same for every case, a tuple of arguments. Says which, and why.
+    It is right if it gives the same for every case, a tuple of arguments; then this prints so. A
+    wrong one is told why. One that is not filled in yet (it returns None) prints nothing.
+    `through(function, *case)` gives what is compared, by default what the function returns.
     """
     for number, case in enumerate(cases, start=1):
-        result = yours(*case)
-        wanted = ours(*case)
+        result = through(yours, *case)
+        wanted = through(ours, *case)
         if result is None or result is ...:
-            print("not filled in yet: going on with cma's own function")
             return ours
         try:
             torch.testing.assert_close(torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False)
@@ -51,6 +68,26 @@ def checked(yours: Callable, ours: Callable, *cases: tuple) -> Callable:
             return ours
     print(f"right, in all {len(cases)} cases")
     return yours
+
+
+@lru_cache
+def _of_shapes(r: int, d_s: int, widths: tuple, sites: int) -> cma.CrossModalAdapters:
+    """Return the library's module for an adapter of these sizes, without numbers."""
+    with torch.device("meta"):
+        layers = {tower: sites // 2 for tower, _ in widths}
+        return cma.CrossModalAdapters(cma.AdapterConfig(r, d_s), dict(widths), layers)
+
+
+def cma_output(adapter: dict[str, Tensor], tower: str, site: int, z: Tensor) -> Tensor:
+    """Return what `cma` adds to z at a site, by the ten tensors of an adapter (exercise of 02)."""
+    sites, d_s, r = adapter["shared_weight"].shape
+    widths = tuple((name, adapter[f"{name}.down_weight"].shape[2]) for name in ("vision", "text"))
+    return torch.func.functional_call(_of_shapes(r, d_s, widths, sites), adapter, (tower, site, z))
+
+
+def cma_hook(module: nn.Module, f: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Let `module` give z + f(z) in place of its output z, as `cma` does; returns the handle."""
+    return module.register_forward_hook(lambda module, inputs, z: z + f(z))
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:
@@ -140,3 +177,86 @@ def recall_ceiling(dataset: RetrievalDataset) -> float:
         for caption in item.captions:
             owners[tuple(caption.lower().split())][item.id] += 1  # as the tokenizer reads it
     return 100 * sum(max(counts.values()) for counts in owners.values()) / len(dataset.captions)
+
+
+def repository() -> Path:
+    """Return the root of the repository that the notebook is in."""
+    here = Path.cwd()
+    return next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())
+
+
+def small_figures() -> None:
+    """Let figures be JPEG: where there are many pictures, that is a tenth of the bytes of a PNG."""
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
+
+
+def recorded_adapter(model: cma.RetrievalModel, dataset: str) -> str | None:
+    """Load the adapter that `results` has for a benchmark; returns its name in the model.
+
+    None if there is no record, or if it was trained on another backbone. It does not act yet.
+    """
+    place = repository() / "results" / "methods" / f"{dataset}-cross-modal-adapter"
+    if not place.exists():
+        return None
+    try:
+        model.load_adapter(place, "recorded", strict=True)
+    except ValueError:
+        return None
+    model.set_adapter(None)
+    return "recorded"
+
+
+def ranked_rows(title: str, rows: Mapping[str, Sequence[tuple[Image.Image, str, bool]]]) -> Figure:
+    """Draw rows of pictures by their labels, each with a text below; those marked True are framed."""
+    texts = [textwrap.wrap(text, 24) for row in rows.values() for _, text, _ in row]
+    columns, lines = max(map(len, rows.values())), max(map(len, texts))
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(1.7 * columns, len(rows) * (1.65 + 0.16 * lines) + 0.35 * bool(title)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, text in zip(axes.flat, texts, strict=False):
+        axis.set_xlabel("\n".join(text), fontsize=8, parse_math=False)
+    for line, (label, row) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(label, fontsize=9)
+        for axis, (picture, _, framed) in zip(line, row, strict=False):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set(visible=framed, color=ORANGE, linewidth=3)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def records_of(dataset: RetrievalDataset) -> list[Picture]:
+    """What each picture of a benchmark shows, all splits; empty where nobody has recorded it."""
+    file = dataset.folder / "media" / RECORDS
+    if dataset.kind != "image" or not file.exists():
+        return []
+    return [record for _, record in read_jsonl(file, Picture)]
+
+
+def shown_in(images: RetrievalDataset) -> list[tuple[str, set, set]]:
+    """Return (what, those of the test, those of training): things, drawings, and pairs of things.
+
+    Empty where nobody has recorded what the pictures show.
+    """
+    seen = {split: (set(), set(), set()) for split in ("test", "train")}
+    records = records_of(images)
+    for record in (record for record in records if record.split in seen):
+        things, drawings, pairs = seen[record.split]
+        codes = sorted(group.code for group in record.scene.groups)
+        things.update(codes)
+        drawings.update((group.code, group.style) for group in record.scene.groups)
+        pairs.update(combinations(codes, 2))
+    names = ("things", "drawings of things", "pairs of things")
+    return list(zip(names, seen["test"], seen["train"], strict=True)) if records else []
+
+
+def ceiling_of_pictures(images: RetrievalDataset) -> float | None:
+    """The R@1 in % of a reader who understands every caption; None without records."""
+    recorded = {record.id: record for record in records_of(images)}
+    about = [recorded[item.id] for item in images.items if recorded]
+    return ceiling([one.captions for one in about], [one.scene for one in about]) if about else None

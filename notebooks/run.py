@@ -7,7 +7,7 @@
     python notebooks/run.py --commit       # then copy the executed notebooks, cleaned, to notebooks/
 
 `-p`, `-r` and `-y` are papermill's options; a parameter that the notebook does not have is an error
-here. A cell may take half an hour. There is no limit in 02b, 03, 04 and 06, or if you give a
+here. A cell may take half an hour. There is no limit in 03, 04, 06 and a1, or if you give a
 parameter, because your data may be large. Training continues where an earlier run with the same
 settings stopped; `--replace` starts it again.
 """
@@ -45,7 +45,7 @@ from traitlets.config import Config
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
-TRAINING = ("02b_pretrain_mini_clip", "03_train_flickr30k", "04_train_msrvtt", "06_compare_methods")
+TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_bundled_clip")
 TRAINS = {  # the datasets whose adapters notebooks train
     "03_train_flickr30k": "mini-flickr30k",
     "04_train_msrvtt": "mini-msrvtt",
@@ -57,8 +57,7 @@ AFTER = {  # these load the adapters that others have trained, unless they are r
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "01_data_prep": {**CI, "items": 24},
-    "02_adapter_anatomy": {},
-    "02b_pretrain_mini_clip": {},
+    "02_adapter_anatomy": {"items": 24, "train_items": 24, "batch_size": 8},
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
     "04_train_msrvtt": {
         **CI,
@@ -68,13 +67,14 @@ TINY = {
     "05_retrieval_explorer": {**CI, "items": 24},
     "06_compare_methods": {**CI, "items": 24, "overrides": {"epochs": 1, "batch_size": 8}},
     "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
-    "08_quirks": {"items": 24, "steps": 6, "batch_size": 8},
+    "a1_bundled_clip": {},
+    "a2_quirks": {"items": 24, "steps": 6, "batch_size": 8},
 }
 
 
 def chosen(names: list[str]) -> list[Path]:
     """Return the notebooks whose names begin with one of `names`, in order; all of them without
-    names. The words between two `_` count whole: `02` is not `02b`.
+    names. The words between two `_` count whole: `a1` is not `a10`.
 
     Raises ValueError for a name that no notebook begins with.
     """
@@ -263,8 +263,8 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 
 
 def copy_companions(out: Path) -> None:
-    """Copy what notebooks need beside them into `out`: their helper, and pictures of their texts."""
-    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/*.jpg")):
+    """Copy what notebooks need beside them into `out`: their helper, a figure, pictures of their texts."""
+    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/gains.py"), *HERE.glob("figures/*.jpg")):
         write_whole(out / path.relative_to(HERE), path.read_bytes())
 
 

@@ -17,7 +17,7 @@ from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
-from .temporal import STAdapter
+from .temporal import STAdapter, TempMe
 from .tuning import FullFineTuning, Partial, Projection, Replaced, ZeroShot
 
 if TYPE_CHECKING:
@@ -90,13 +90,15 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
     """Return the options for `attach` of a method on a dataset, as in the paper's table for such
     data.
 
-    The cross-modal adapter gets r and d_s of the dataset's recipe.
+    The cross-modal adapter gets r and d_s of the dataset's recipe, TempMe its number of frames.
     """
     method_class = class_of(method)
     if issubclass(method_class, CrossModalAdapter):
         own = recipe(dataset.recipe)
         sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
         return {key: value for key, value in sizes.items() if key not in method_class.defaults}
+    if issubclass(method_class, TempMe):
+        return {"frames": recipe(dataset.recipe).config.max_frames}
     return method_class.pictures if dataset.kind == "image" else {}
 
 

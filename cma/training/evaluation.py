@@ -58,7 +58,7 @@ def encode(
     if not isinstance(config, ReadConfig):
         raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {reprlib.repr(config)}")
     if not isinstance(config, TrainConfig):
-        config = TrainConfig(**{name: getattr(config, name) for name in vars(ReadConfig())})
+        config = TrainConfig(**vars(config.reading()))
     ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
@@ -109,7 +109,7 @@ def query_ranks(
 def evaluate(
     model: RetrievalModel,
     dataset: RetrievalDataset,
-    config: ReadConfig,
+    config: ReadConfig | None = None,
     pixels: Pixels | None = None,
     samples: int = 10_000,
     team: Team = ALONE,
@@ -120,7 +120,8 @@ def evaluate(
     Args:
         model: with an active adapter, or without one for zero-shot.
         dataset: the split.
-        config: how captions and media are read and compared.
+        config: how captions and media are read and compared; by default as the active adapter was
+            trained (`RetrievalModel.reading`).
         pixels: the reader of media; a new one by default.
         samples: draws of the bootstrap; 0 gives no intervals.
         team: the processes that share the work.
@@ -147,6 +148,7 @@ def evaluate(
     >>> found["texts"], found["text_to_visual"]["R@5"]
     (2, 100.0)
     """
+    config = model.reading(config)
     encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:

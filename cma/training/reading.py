@@ -91,7 +91,7 @@ def load_media(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices.
 
-    `workers` processes decode.
+    `workers` processes decode, at most one for each core.
 
     Raises `cma.media.MediaError` if a file cannot be read (named), or a worker has died.
     """
@@ -99,7 +99,7 @@ def load_media(
         range(len(dataset)),  # type: ignore[arg-type]  # torch takes any sequence
         batch_sampler=batches,
         collate_fn=partial(_read_or_error, pixels, dataset),  # a worker reads a whole batch
-        num_workers=workers,
+        num_workers=min(workers, cores()),
         worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # without it the loader draws from the global random state
     )
@@ -114,6 +114,13 @@ def load_media(
         raise MediaError(
             f"{dataset.name}: {error}; use fewer workers, or fewer max_frames"
         ) from error
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _read_or_error(

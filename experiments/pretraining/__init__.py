@@ -1,4 +1,4 @@
-"""How the bundled CLIP was pre-trained: its corpus, training and export. Notebook 02b shows it."""
+"""How the bundled CLIP was pre-trained: its corpus, training and export. Notebook a1 shows it."""
 
 import lazy_loader
 

@@ -4,7 +4,7 @@ captions.
 The two towers have different widths and equal depth, as in ViT-B/32 (768 and 512). The training
 follows Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*
 (2021), on a small scale, with the patch dropping of FLIP (Li et al., 2023), the optimiser Muon
-(Jordan et al., 2024) for the weight matrices, and averaged weights. Notebook 02b runs it.
+(Jordan et al., 2024) for the weight matrices, and averaged weights. Notebook a1 runs it.
 """
 
 import json

@@ -37,6 +37,7 @@ def made():
 def test_it_has_every_notebook_every_page_and_every_public_module(pages):
     texts = {
         "README",
+        "docs/cheatsheet",
         "docs/library",
         "docs/reproduce",
         "docs/several-gpus",
@@ -154,7 +155,7 @@ def test_tables_that_code_prints_are_tables(pages):
     for path in NOTEBOOKS:
         html = pages[f"notebooks/{path.stem}.html"].path.read_text("utf-8")
         assert not re.search(r"<p>\|", html) and "\x1b[" not in html, path
-    assert pages["notebooks/08_quirks.html"].every("table", "class")
+    assert pages["notebooks/a2_quirks.html"].every("table", "class")
 
 
 @pytest.mark.parametrize("address", ["", ADDRESS])
@@ -216,18 +217,18 @@ def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp
     monkeypatch.setattr(module, "repository", lambda: ADDRESS)
     monkeypatch.syspath_prepend(book)
     (source / "notebooks").mkdir(parents=True)
-    table = "```{toctree}\nnotebooks/02b_pretrain_mini_clip\n```"
+    table = "```{toctree}\nnotebooks/a1_bundled_clip\n```"
     (source / "index.md").write_text(
         f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}"
     )
-    (path,) = (path for path in NOTEBOOKS if path.stem == "02b_pretrain_mini_clip")
+    (path,) = (path for path in NOTEBOOKS if path.stem == "a1_bundled_clip")
     notebook = module.with_setup(nbformat.read(path, as_version=4), ADDRESS)
     nbformat.write(module.for_the_book(notebook), source / "notebooks" / path.name)
     assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
     start = (tmp_path / "html" / "index.html").read_text("utf-8")
     assert f'href="{ADDRESS}/blob/main/cma/adapter.py"' in start
     assert f'href="{ADDRESS}/tree/main/tests/media"' in start
-    page = (tmp_path / "html" / "notebooks" / "02b_pretrain_mini_clip.html").read_text("utf-8")
+    page = (tmp_path / "html" / "notebooks" / "a1_bundled_clip.html").read_text("utf-8")
     owner = ADDRESS.removeprefix("https://github.com/")
     opened = f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}"
     assert opened in page and "mybinder" not in page

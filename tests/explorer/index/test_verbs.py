@@ -126,7 +126,7 @@ def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
         Where("pictures")
     # the three that are wanted are the farthest of 900
     files, embeddings = drawn(900)
-    asked = index._text("a dog")[0]
+    asked = index.vector_of_text("a dog")[0]
     far = (normalize(embeddings, dim=1) @ normalize(asked, dim=0)).argsort()[:3].tolist()
     for number in far:
         files[number] = replace(files[number], file_name=f"far/{number}.png", date="2001-02-03")
@@ -176,7 +176,7 @@ def test_moments_of_a_few_films_do_not_push_out_the_rest(index, monkeypatch):
     for number in range(50):
         files[number] = replace(files[number], kind="video", media="film", start=1.0 * number)
         files[number] = replace(files[number], end=number + 2.0, seconds=60.0)
-        embeddings[number] = index._text("a dog")[0] + 1e-3 * number
+        embeddings[number] = index.vector_of_text("a dog")[0] + 1e-3 * number
     monkeypatch.setattr("explorer.index.ask.DEPTH", 5)
     found = holding(index, files, embeddings).query("a dog", 4)
     assert len(found) == 4 and len({*names(found)} - {f"{i}.png" for i in range(50)}) == 3

@@ -10,6 +10,7 @@ AdamW, a rate of our own, validation; `bf16` is ours with bfloat16 activations, 
 import logging
 import re
 from dataclasses import replace
+from typing import Any
 
 from .adapter import AdapterConfig
 from .config import TrainConfig
@@ -20,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 PAPER = {"lr": 1e-5, "optimizer": "bert_adam", "select_on": "test"}
 HALF = {"precision": "fp16", "gradient_divisor": 4, "mask_same_item": False}
-VARIANTS = {"paper": PAPER | HALF, "float32": {}, "bf16": {"precision": "bf16"}}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": PAPER | HALF,
+    "float32": {},
+    "bf16": {"precision": "bf16"},
+}
 
 
 @checked_dataclass

@@ -298,7 +298,8 @@ class MediaIndex:
         Raises:
             TypeError: `text` is no string, or `where` no `Where`.
             ValueError: The sentence is blank, `k` is below 1, embeddings are not finite, or the
-                backbone or adapter has changed since `build`.
+                backbone or adapter has changed since `build`; `likely` for an index of few
+                captions, or with `like` or `without`.
             OSError: The storage of the table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")

@@ -10,18 +10,21 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .config import ReadConfig
 from .files import printable, read_json, replacing, short
 from .method import Method, class_of, describe
+
+if TYPE_CHECKING:
+    from .model import RetrievalModel
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER = 2**20  # the most bytes of a config, and of a file of weights before its numbers
@@ -65,14 +68,16 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
         key: value.detach().float().contiguous() for key, value in method.state_dict().items()
     }
     name, options = describe(method)
-    about = AdapterFile(
-        method=name,
-        options=options or {},
-        widths=method.widths,
-        layers=method.layers,
-        backbone=backbone,
-        reading=method.reading,
-        strength=method.strength,
+    about = AdapterFile.model_validate(
+        {
+            "method": name,
+            "options": options or {},
+            "widths": method.widths,
+            "layers": method.layers,
+            "backbone": backbone,
+            "reading": method.reading,
+            "strength": method.strength,
+        }
     )
     config = folder / CONFIG
     unknown = {key for key in USE if getattr(about, key) is None}
@@ -85,7 +90,7 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
             config.unlink()  # if killed here, no old config is left beside new weights
 
 
-def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
+def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[str, str | None]]:
     """Return the method in `folder`, built for a model, and the backbone it was trained on.
 
     Nothing in the files is executed. Weights of another precision become float32. Names, shapes and
@@ -116,7 +121,7 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
         method = method_class(model, options)  # the constants that it makes have their values
     method.load_state_dict(state)
     method.reading, method.strength = saved.reading, saved.strength
-    return method, saved.backbone
+    return method, dict(saved.backbone.items())
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
@@ -191,7 +196,7 @@ def from_official(
     """
     if isinstance(checkpoint, dict):
         where = "the state dict"
-        state = checkpoint
+        state: dict[str, Any] = checkpoint
     else:
         where = str(checkpoint)
         state = _read_official(Path(checkpoint).expanduser())
@@ -217,7 +222,7 @@ def from_official(
     return config, {ours: found[theirs] for ours, theirs in OFFICIAL.items()}
 
 
-def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
+def to_official(model: "RetrievalModel", name: str) -> dict[str, Tensor]:
     """Return the adapter `name` of a model under the authors' keys, each after "clip.".
 
     A shared or text part without rows is left out. Raises ValueError for an unknown adapter, and

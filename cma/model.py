@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -223,7 +224,7 @@ class RetrievalModel(nn.Module):
     def _act(self) -> None:
         """Install this model's active adapter on CLIP, which other models may share."""
         name, scale = self._chosen
-        activate(self.clip, None if name is None else self.adapters[name], scale)
+        activate(self.clip, None if name is None else self.get_adapter(name), scale)
 
     @property
     def active(self) -> str | None:
@@ -272,13 +273,13 @@ class RetrievalModel(nn.Module):
                 self.train(mode)
                 self._act()
 
-    def get_adapter(self, name: str) -> Method:
+    def get_adapter(self, name: str | None) -> Method:
         """Return the adapter `name`. Raises ValueError if there is none."""
-        if name not in self.adapters:
+        if name is None or name not in self.adapters:
             raise ValueError(
                 f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}"
             )
-        return self.adapters[name]
+        return cast(Method, self.adapters[name])
 
     def save_adapter(
         self,
@@ -503,7 +504,9 @@ class RetrievalModel(nn.Module):
         >>> model.encode_images(pictures).shape
         torch.Size([2, 256])
         """
-        if not isinstance(images, Tensor):
+        if isinstance(images, Tensor):
+            pixels = images
+        else:
             images = [images] if isinstance(images, Picture) else images
             listed = isinstance(images, list | tuple)
             if not (listed and all(isinstance(one, Picture) for one in images)):
@@ -512,10 +515,10 @@ class RetrievalModel(nn.Module):
             if not images:
                 raise ValueError("no images were given")
             read = [one if isinstance(one, Image.Image) else read_image(one) for one in images]
-            images = to_pixels(read, self.of_processor("image_processor"))
+            pixels = to_pixels(read, self.of_processor("image_processor"))
         with self.lock:
             self._act()
-            return self.encode_frames(images)
+            return self.encode_frames(pixels)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return un-normalised embeddings [V, F, D] of the frames of clips.
@@ -624,14 +627,15 @@ class RetrievalModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the backbone, chosen in `load_backbone`; adapters are float32."""
-        return next(parts(self.clip, "after_mlp"))[2].weight.dtype
+        sublayer: Any = next(parts(self.clip, "after_mlp"))[2]
+        return sublayer.weight.dtype
 
     @property
     def logit_scale(self) -> Tensor:
         """exp of the frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
 
-    def of_processor(self, name: str) -> object:
+    def of_processor(self, name: str) -> Any:
         """Return the processor's "tokenizer" or "image_processor"; ValueError without one."""
         if self.processor is None:
             raise ValueError(

@@ -8,7 +8,7 @@ is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.tr
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..data import RetrievalDataset
 from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, class_of, describe
@@ -19,6 +19,9 @@ from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
 from .temporal import STAdapter, TempMe
 from .tuning import FullFineTuning, Partial, Projection, Replaced, ZeroShot
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 __all__ = [
     "METHODS",
@@ -57,7 +60,7 @@ NAMES = tuple(method.NAME for method in ROWS)
 
 
 def attach(
-    model: nn.Module, method: str | type[Method], name: str, seed: int = 42, **options: object
+    model: RetrievalModel, method: str | type[Method], name: str, seed: int = 42, **options: Any
 ) -> Method:
     """Build a method, add it to a model and activate it: `add_adapter` with a seed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import torch
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -19,6 +19,9 @@ from .bottlenecks import linear
 from .low_rank import LoRA, LoraOptions
 
 Share = Annotated[float, Field(gt=0, le=1)]
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 
 @checked_dataclass
@@ -44,7 +47,7 @@ class STAdapter(Method):
     across_frames = True
     why_not = "its convolution runs over the frames of a clip, and a picture has one"
 
-    def __init__(self, model: nn.Module, options: TemporalOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: TemporalOptions) -> None:
         super().__init__(model, options)
         if even := [size for size in options.kernel if size % 2 == 0]:
             raise ValueError(
@@ -54,7 +57,7 @@ class STAdapter(Method):
         width = self.widths["vision"]
         middle = options.bottleneck_dim
         depth = self.layers["vision"]
-        padding = tuple(size // 2 for size in options.kernel)
+        padding: Any = tuple(size // 2 for size in options.kernel)
         self.down = nn.ModuleList(nn.Linear(width, middle) for _ in range(depth))
         self.convolution = nn.ModuleList(
             nn.Conv3d(middle, middle, options.kernel, padding=padding, groups=middle)
@@ -80,7 +83,8 @@ class STAdapter(Method):
             raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         tokens = x[:, : self.first]
         patches = x[:, self.first :]
-        h = linear(self.down[depth], patches).unflatten(0, mask.shape)  # [V, F, P, r]
+        down, up = (cast(nn.Linear, layers[depth]) for layers in (self.down, self.up))
+        h = linear(down, patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
         h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
@@ -91,9 +95,7 @@ class STAdapter(Method):
             .flatten(2, 3)
             .flatten(0, 1)
         )
-        return torch.cat(
-            [tokens, patches + scale * linear(self.up[depth], h.to(x.dtype))], 1
-        ), *inputs[1:]
+        return torch.cat([tokens, patches + scale * linear(up, h.to(x.dtype))], 1), *inputs[1:]
 
 
 @checked_dataclass
@@ -128,7 +130,7 @@ class TempMe(LoRA):
     across_frames = True
     why_not = "it merges tokens across the frames of a clip, and a picture has one"
 
-    def __init__(self, model: nn.Module, options: TempMeOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: TempMeOptions) -> None:
         super().__init__(model, options)
         self.first = model.family.class_tokens
         if not self.first:
@@ -177,7 +179,7 @@ class TempMe(LoRA):
         S is a multiple of `frames`. The frames of a clip are spread evenly over as few multiples as
         hold them, whatever else is in the batch.
         """
-        mask, size = self.frame_mask.bool(), self.options.frames
+        mask, size = cast(Tensor, self.frame_mask).bool(), self.options.frames
         there = mask.sum(1, keepdim=True).clamp(min=1)
         used = -(-there // size) * size
         slot = torch.arange(int(used.max()), device=mask.device)
@@ -189,7 +191,7 @@ class TempMe(LoRA):
     def stretched(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens [V * S, N, D] and sizes of frames in their slots, with their places."""
         frame, _ = self.slots()
-        shape = self.frame_mask.shape
+        shape = cast(Tensor, self.frame_mask).shape
         clip = torch.arange(len(frame), device=x.device)[:, None]
         x, sizes = (of.unflatten(0, shape)[clip, frame] for of in (x, sizes))  # [V, S, N, D]
         places = self.places.to(x.dtype).repeat(frame.shape[1] // len(self.places), 1)
@@ -212,10 +214,8 @@ class TempMe(LoRA):
         """Merge `count` patches, and no class token; see `merged`."""
         first = self.first
         sources = torch.arange(x.shape[1] - first, device=x.device) % period % 2 == 0
-        merge = merged(x[:, first:], sizes[:, first:], sources, count)
-        return tuple(
-            torch.cat([of[:, :first], new], 1) for of, new in zip((x, sizes), merge, strict=True)
-        )
+        patches, sums = merged(x[:, first:], sizes[:, first:], sources, count)
+        return torch.cat([x[:, :first], patches], 1), torch.cat([sizes[:, :first], sums], 1)
 
     def weigh(self, depth: int, attention: nn.Module, inputs: tuple, named: dict) -> tuple:
         """Return the arguments of attention, with the logarithm of sizes added to its scores."""
@@ -223,7 +223,7 @@ class TempMe(LoRA):
         mask = self.sizes[depth + 1].log()[:, None, None].to(x.dtype)  # [B, 1, 1, N]
         return inputs, named | {"attention_mask": mask}
 
-    def spread(self, layer: nn.Module, inputs: tuple, output: object) -> object:
+    def spread(self, layer: nn.Module, inputs: tuple, output: Any) -> Any:
         """Return the tokens of clips for each of their frames, [V * F, N, D]."""
         x = output[0] if isinstance(output, tuple) else output
         _, slot = self.slots()

@@ -65,7 +65,7 @@ def encode(
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
-    frames, masks = [], []
+    pictures, masks = [], []
 
     def ready(embedded: Tensor) -> Tensor:
         return model.family.comparable(embedded).float().cpu()
@@ -77,16 +77,16 @@ def encode(
         attention(model, config.precision),
     ):
         own = team.own(ids.split(math.ceil(len(ids) / team.count)))
-        text = [ready(model.encode_text(part)) for part in own]
+        texts = [ready(model.encode_text(part)) for part in own]
         for part, mask in bar:
-            frames.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
+            pictures.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
             masks.append(mask)
-    text, frames, masks = (
-        torch.cat(sum(team.all_gather(parts), [])) for parts in (text, frames, masks)
+    text, frames, mask = (
+        torch.cat(sum(team.all_gather(parts), [])) for parts in (texts, pictures, masks)
     )
     if not (text.isfinite().all() and frames.isfinite().all()):
         raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
-    return Embeddings(text, frames, masks, dataset.text_to_item, cut)
+    return Embeddings(text, frames, mask, dataset.text_to_item, cut)
 
 
 def query_ranks(
@@ -96,7 +96,8 @@ def query_ranks(
     device: torch.device | str = "cpu",
 ) -> dict[str, list[int]]:
     """Return the rank of each right answer: {"text_to_visual": [T], "visual_to_text": [V]}."""
-    similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
+    text, frames, mask = (tensor.to(device) for tensor in encoded[:3])
+    similarity = compare(text, frames, mask, config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
     return {
@@ -152,7 +153,10 @@ def evaluate(
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
-        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
+        owners: dict[str, metrics.Array] = {
+            "text_to_visual": encoded.text_to_item,
+            "visual_to_text": range(len(dataset)),
+        }
         drawn = {
             way: metrics.intervals(ranks[way], owner, samples=samples)
             for way, owner in owners.items()

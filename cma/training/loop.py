@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -96,7 +97,8 @@ def train(
             return train(model, dataset, config, on_epoch, team)
 
     # everything is opened once, and what can be wrong is found before the first step
-    name = model.active  # another thread may choose another adapter from here on
+    # another thread may choose another adapter from here on
+    name = cast(str, model.active)  # `check_training` has seen one
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
     with model.using(name):
@@ -344,11 +346,11 @@ class Run:
             alone = encode(self.model, final, self.config, self.pixels, self.team, tokens)
 
         def gain() -> tuple[float, float, float]:
-            both = [
+            ours, theirs = (
                 query_ranks(one, final, self.config, self.model.device)["text_to_visual"]
                 for one in (kept, alone)
-            ]
-            return metrics.bootstrap_difference(*both, kept.text_to_item)
+            )
+            return metrics.bootstrap_difference(ours, theirs, kept.text_to_item)
 
         self.record.gain = self.team.on_rank0(gain)
         self.team.say(words.helped(self.record))

@@ -5,9 +5,9 @@ row holds what is known about the file and the embeddings of its frames; the row
 the frames of its own seconds.
 
 `listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
-pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), and `ask` compares a
-query with them. `weights` says what the embeddings depend on, so that another model is never
-compared with them.
+pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), `ask` compares a query
+with them, and `chance` says which answers are better than chance. `weights` says what the
+embeddings depend on, so that another model is never compared with them.
 """
 
 from typing import TYPE_CHECKING

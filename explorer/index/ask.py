@@ -25,7 +25,7 @@ from cma.config import ReadConfig
 from cma.media import MediaError
 from cma.model import RetrievalModel
 
-from . import embed, listing, table
+from . import chance, embed, listing, table
 from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
 from .moments import IndexConfig
@@ -281,6 +281,7 @@ class MediaIndex:
         like: Like | None = None,
         without: str | Sequence[str] | None = None,
         where: Where = EVERYWHERE,
+        likely: bool = False,
     ) -> list[tuple[str, float]]:
         """Return the `k` best (file name, cosine) for a sentence, best first.
 
@@ -292,11 +293,13 @@ class MediaIndex:
             like: A picture or clip that the results should resemble, too; see `ranking`.
             without: Sentences of what should not be shown.
             where: The kind, folder, year or name to which the search is restricted.
+            likely: Return only what is better than chance (see `line`), which may be nothing.
 
         Raises:
             TypeError: `text` is no string, or `where` no `Where`.
             ValueError: The sentence is blank, `k` is below 1, embeddings are not finite, or the
-                backbone or adapter has changed since `build`.
+                backbone or adapter has changed since `build`; `likely` for an index of few
+                captions, or with `like` or `without`.
             OSError: The storage of the table does not answer.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
@@ -307,8 +310,11 @@ class MediaIndex:
         >>> [name for name, cosine in index.query("a red square", k=3)]
         ['red.png']
         """
+        if likely and (like is not None or without):
+            raise ValueError("likely=True judges a sentence alone: leave out `like` and `without`")
         index = self.now()
-        return index._best(*index._query(text, where, like, without), k)
+        best = index._best(*index._query(text, where, like, without), k)
+        return [one for one in best if one[1] > index.line] if likely else best
 
     def query_media(
         self, path: Like, k: int = 5, where: Where = EVERYWHERE
@@ -379,6 +385,17 @@ class MediaIndex:
         as `query`.
         """
         return self._ranked(self.vector_of(path), self._compare_means, where)
+
+    @cached_property
+    def line(self) -> float:
+        """The cosine above which an answer to a sentence is better than chance; see `chance.line`.
+
+        It is measured when it is first needed (seconds), then kept with the table.
+        """
+        if (found := self.table.line()) is None:
+            found = chance.line(self)
+            self.table.keep_line(found)
+        return found
 
     def frame_weights(self, text: str, item: int) -> Tensor:
         """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if

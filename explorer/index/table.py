@@ -53,7 +53,7 @@ from .weights import Header, digest_of
 
 lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `explorer`
 MEMORY = "memory://"
-TABLE, SKIPPED = "media", "skipped"
+TABLE, SKIPPED, LINE = "media", "skipped", "line"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
 # up to so many items each one is compared with a query; of more, LanceDB finds the nearest
 LARGE = 200_000
@@ -66,6 +66,7 @@ CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
 # it was for at least so long
 PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
 SHARE = 10_000  # rows for which a table may have one part more, since to join all writes all anew
+DRIFT = 0.1  # share of its rows by which a table may have grown since its line was drawn
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
@@ -493,7 +494,27 @@ class Table:
         rows = () if noted is None else noted.to_arrow().to_pylist()
         return tuple((row["name"], row["reason"]) for row in rows)
 
+    def line(self) -> float | None:
+        """What `keep_line` wrote for the same model, when there were about as many rows."""
+        with suppress(OSError), told(self.uri):
+            noted = self._newest(LINE)
+            for row in [] if noted is None else noted.to_arrow().to_pylist():
+                same = row["sum"] == self._line_sum(row["rows"], row["cosine"])
+                if same and abs(row["rows"] - self.rows) <= DRIFT * self.rows:
+                    return row["cosine"]
+        return None
+
+    def _line_sum(self, rows: int, cosine: float) -> int:
+        """A checksum, with the model and the folder of the media."""
+        return zlib.crc32(repr((rows, cosine, self._made)).encode())
+
     # ---- what is written
+
+    def keep_line(self, cosine: float) -> None:
+        """Keep the cosine of `chance.line` with the table, if it can be written."""
+        row = {"rows": self.rows, "cosine": cosine, "sum": self._line_sum(self.rows, cosine)}
+        with suppress(OSError), told(self.uri, WROTE):
+            self._database.create_table(LINE, pa.Table.from_pylist([row]), mode="overwrite")
 
     def add(self, items: Sequence[Item], new: bool = True) -> None:
         """Write items in one step; unless all are `new`, in the place of those of the same keys."""

@@ -1,0 +1,48 @@
+"""Which answers are better than chance: those above the cosine that captions without an answer
+seldom reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .ask import MediaIndex
+
+ALARMS = 0.05  # share of the captions without an answer that have a cosine above the line
+CAPTIONS = 200  # that are asked
+ENOUGH = 100  # items with captions; fewer of them say too little
+NEAREST = 50  # results among which the best one is sought that does not have the caption
+
+
+def line(index: MediaIndex, captions: Sequence[str] | None = None) -> float:
+    """Return the cosine above which an answer of an index is better than chance.
+
+    Each caption is asked as if its own items were not there, so its best result is wrong. A share
+    `ALARMS` of these best cosines lies above the line. Without `captions`, some of the index are
+    drawn. Raises ValueError if less than `ENOUGH` of its items have captions.
+    """
+    best = []
+    for caption in captions or _drawn(index):
+        items, cosines = index.ranking(caption)
+        near = items[:NEAREST].tolist()
+        own = {*index.right(caption, near)}
+        best += [cosines[rank].item() for rank, item in enumerate(near) if item not in own][:1]
+    return float(np.quantile(best, 1 - ALARMS, method="higher"))
+
+
+def _drawn(index: MediaIndex) -> list[str]:
+    """Draw at most `CAPTIONS` from an index, one of each item."""
+    drawn = Random(0)
+    captioned = index.column("texts").nonzero()[0].tolist()
+    if len(captioned) < ENOUGH:
+        found = f"{len(captioned)} of its {len(index)} items have captions"
+        raise ValueError(
+            f"{index.table.uri}: {found}, expected at least {ENOUGH}; ask without likely=True"
+        )
+    some = sorted(drawn.sample(captioned, min(CAPTIONS, len(captioned))))
+    return [drawn.choice(file.captions) for file in index.files[some]]

@@ -181,8 +181,9 @@ def read_config(folder: Path) -> AdapterFile:
     if size > HEADER:
         raise ValueError(f"{file}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
     if not file.is_file():
-        where = f"{folder}: no {CONFIG} in it" if folder.is_dir() else f"{folder}: no such folder"
-        raise FileNotFoundError(f"{where}; expected a folder of `save_adapter`, or of a run")
+        raise FileNotFoundError(
+            f"{folder}: no {CONFIG} there; expected a folder of `save_adapter`, or of a run"
+        )
     return read_json(file, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 

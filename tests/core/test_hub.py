@@ -110,7 +110,7 @@ def test_a_revision_or_an_adapter_that_is_not_there(hub, model, tmp_path):
         model.load_adapter("user/other", "c", revision="v2")
     with pytest.raises(
         FileNotFoundError,
-        match=r"user--other.*: no adapter_config\.json in it; expected a folder of",
+        match=r"user--other.*: no adapter_config\.json there; expected a folder of",
     ):
         model.load_adapter("user/other", "c")
     asked = len(hub.asked)

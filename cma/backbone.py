@@ -66,12 +66,20 @@ def load_backbone(
     >>> model.layers
     {'vision': 6, 'text': 6}
     """
+    dtype = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ValueError(
+            f"dtype={dtype!r}: expected torch.float32, torch.bfloat16 or torch.float16"
+        )
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # which one depends on torch's build
         reason = str(error).splitlines()[0]
+        if "device type at start" in reason:  # torch lists twenty that it knows
+            reason = "no kind of device"
         raise ValueError(
-            f"device {str(device)!r} cannot be used here ({reason}); try 'cpu'"
+            f"device {str(device)!r} cannot be used here ({reason}); expected 'cpu', or with such "
+            "a GPU 'cuda', 'cuda:1', … or 'mps'"
         ) from error
     found = _source(name)
     cached = _cached(found, revision) if isinstance(found, str) else None

@@ -180,6 +180,10 @@ def read_config(folder: Path) -> AdapterFile:
     size = file.stat().st_size if file.is_file() else 0
     if size > HEADER:
         raise ValueError(f"{file}: {size:,} bytes; expected a file of `save_adapter`, far smaller")
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{folder}: no {CONFIG} there; expected a folder of `save_adapter`, or of a run"
+        )
     return read_json(file, AdapterFile, "; expected a file of `save_adapter`: save it again")
 
 

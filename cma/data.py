@@ -89,6 +89,14 @@ def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
     This dict is also the `splits` of each of them. Raises as `load`.
     """
     folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; expected a dataset folder")
+    if not ((folder / "dataset.json").exists() or (folder / "metadata.jsonl").exists()):
+        raise FileNotFoundError(
+            f"{folder}: no dataset.json in it; of pictures or clips with captions, "
+            "`cma.data.from_pairs` makes a dataset at once, and `python -m data_prep folder "
+            f"--source {folder} --captions FILE --out OUT` a dataset folder"
+        )
     about = files.read_json(folder / "dataset.json", About, HINT)
     items = files.read_jsonl(folder / "metadata.jsonl", Item, HINT)
     return in_splits(about, folder, items)

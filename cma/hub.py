@@ -40,8 +40,11 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
     with suppress(OSError, ValueError):  # files in the cache need no request
         folder = Path(snapshot(local_files_only=True))
     if not all((folder / file).is_file() for file in files):
-        with _on_hub(source, revision):
-            folder = Path(snapshot())
+        try:
+            with _on_hub(source, revision):
+                folder = Path(snapshot())
+        except OSError as error:
+            raise OSError(f"{error}; here is no folder of that name") from error.__cause__
     return folder
 
 

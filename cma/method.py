@@ -69,6 +69,15 @@ class Method(nn.Module):
         if not inspect.isgeneratorfunction(cls.install) and cls.install is not Method.install:
             raise TypeError(f"{cls.__name__}.install must yield a handle after each change")
         if "NAME" in vars(cls):
+            if cls.__module__.partition(".")[0] != __package__:
+                for module in MODULES:
+                    importlib.import_module(module)
+                known = METHODS.get(cls.NAME)
+                if known and known.__module__.partition(".")[0] == __package__:
+                    raise TypeError(
+                        f"{cls.__name__}: NAME = {cls.NAME!r} is that of {known.__module__}."
+                        f"{known.__name__}; saved adapters would be read as yours: choose another"
+                    )
             METHODS[cls.NAME] = cls
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
@@ -115,7 +124,10 @@ class Method(nn.Module):
 
         Yields after each change an object whose `remove()` undoes it, such as the handle of a hook.
         """
-        raise NotImplementedError
+        raise TypeError(
+            f"{type(self).__name__} has no `install(clip, scale)`; expected one that yields the "
+            "handle of each hook it adds"
+        )
 
     def check_data(self, kind: str) -> None:
         """Raise ValueError if the method cannot do data of this kind, "image" or "video"."""
@@ -176,7 +188,9 @@ def class_of(method: object) -> type[Method]:
     Your own classes are found, too. Raises ValueError for an unknown name (lists them all),
     TypeError for anything else.
     """
-    if isinstance(method, type) and issubclass(method, Method) and hasattr(method, "NAME"):
+    if isinstance(method, type) and issubclass(method, Method):
+        if not hasattr(method, "NAME"):
+            raise TypeError(f'{method.__name__} has no NAME; give it one: NAME = "…"')
         METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
         return method
     if isinstance(method, str):

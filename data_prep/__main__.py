@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     readers["folder"] = (own.__doc__, own.add_options)
     for name, (description, add_options) in readers.items():
         command = commands.add_parser(
-            name, help=description.splitlines()[0], description=description
+            name, help=first_sentences(description), description=description
         )
         add = command.add_argument
         own_media = name == "folder"
@@ -65,6 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         add_options(command)
         command.set_defaults(run=_prepare)
     return parser
+
+
+def first_sentences(text: str) -> str:
+    """Return the first paragraph of a docstring, in one line."""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,8 @@ def report(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; expected one with what you downloaded")
+    if not any(path.is_file() for path in folder.rglob("*")):
+        return [printable(f"{folder}: nothing here, no file in it or below it")]
     whole: list[str] = []
     others: list[str] = []
     for name in BENCHMARKS:

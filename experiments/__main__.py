@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module in COMMANDS.items():
         text = module.run.__doc__
-        command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+        first = " ".join(text.partition("\n\n")[0].split())
+        command = commands.add_parser(name, help=first, description=text)
         for option, default in module.OPTIONS.items():
             command.add_argument(option, default=default, **ABOUT[option])
         command.set_defaults(run=module.run)

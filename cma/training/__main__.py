@@ -6,11 +6,12 @@ On several GPUs it is `accelerate launch -m cma.training run.json`; docs/several
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import MISSING, field
 
 import torch
 
@@ -65,9 +66,24 @@ class RunDescription:
         return model, dataset, config
 
 
+def keys(of: type) -> str:
+    """Return the fields of a dataclass with their defaults, a line each."""
+    lines = []
+    for one in dataclasses.fields(of):
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        lines.append(f"  {one.name} = {'(needed)' if default is MISSING else repr(default)}")
+    return "\n".join(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its status. USER_ERRORS are one line on stderr, and status 1."""
-    parser = argparse.ArgumentParser(prog="python -m cma.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cma.training",
+        description=f"{__doc__}\nKeys of run.json, with their defaults:\n{keys(RunDescription)}\n\n"
+        f"Keys of its `config`, with the defaults of TrainConfig, before the recipe's:\n"
+        f"{keys(TrainConfig)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
     parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
     options = parser.parse_args(arguments)
@@ -77,7 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # only the first process warns
     try:
         device = devices.choose_device()
-        hint = '; expected a description such as {"data": "data/msrvtt"}'
+        names = ", ".join(one.name for one in dataclasses.fields(RunDescription))
+        hint = f'; expected a description such as {{"data": "data/msrvtt"}}, with the keys {names}'
         described = read_json(options.description, RunDescription, hint)
         model, dataset, config = described.build(device)
         with devices.joined(device) as team:

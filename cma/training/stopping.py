@@ -48,7 +48,9 @@ class Stopping:
         """After a signal, raise KeyboardInterrupt, or SystemExit with status 143 for SIGTERM."""
         if self.asked:
             self.say(
-                f"{folder}: stopped, a checkpoint is written; the same call goes on from this step"
+                f"{folder}: stopped, a checkpoint is written; the same call goes on from this step "
+                "(in a new process with the same initial weights: `add_adapter(…, seed=…)`, or "
+                f'`load_adapter("{folder / "last"}", …)`)'
             )
             raise (
                 SystemExit(128 + self.asked) if self.asked == signal.SIGTERM else KeyboardInterrupt

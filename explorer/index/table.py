@@ -71,6 +71,7 @@ LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
 RECORDS = 4096  # records held: more than one looks at in a list of results
+SAID = 400  # characters of an error of LanceDB
 AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
@@ -97,7 +98,9 @@ def told(uri: str, advice: str = LOST) -> Iterator[None]:
         panic = "Panic" in type(error).__name__  # of Rust, which is no Exception
         if not panic and not isinstance(error, Exception):
             raise
-        said = printable(" ".join(str(error).split()))[:200]
+        said = printable(" ".join(str(error).split()))
+        if len(said) > SAID:  # of S3 the reason stands at the end
+            said = f"{said[: SAID // 2]} … {said[-SAID // 2 :]}"
         raise StorageError(f"{uri}: {advice} ({said})") from error
 
 

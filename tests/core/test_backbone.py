@@ -39,8 +39,15 @@ def test_a_folder_loads_whole_and_quietly(
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "meta:x"])
 def test_a_device_that_is_not_there_is_named_before_anything_is_loaded(device):
-    with one_line(ValueError, f"device '{device}' cannot be used here .*; try 'cpu'"):
+    with one_line(ValueError, f"device '{device}' cannot be used here .*; expected 'cpu', or") as e:
         load_backbone("nobody/no-clip", device=device)
+    assert len(str(e.value)) < 300
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "cat", 16, torch.int8, None])
+def test_a_precision_that_is_none_is_named_before_anything_is_loaded(dtype):
+    with one_line(ValueError, "^dtype=.*: expected torch.float32, torch.bfloat16 or torch.float16"):
+        load_backbone("nobody/no-clip", dtype=dtype)
 
 
 def test_precision_is_chosen_at_loading_and_identity_tells_other_weights_apart(

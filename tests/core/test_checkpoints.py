@@ -124,7 +124,7 @@ def test_weights_that_do_not_fit_name_file_and_key(model, tmp_path):
 
 
 def test_files_missing_or_damaged(model, tmp_path):
-    with pytest.raises(FileNotFoundError, match="adapter_config.json: no such file"):
+    with pytest.raises(FileNotFoundError, match="no adapter_config.json there; expected a"):
         model.load_adapter(tmp_path, "c")
     model.save_adapter(tmp_path, "a")
     file = tmp_path / "adapter_model.safetensors"
@@ -224,7 +224,7 @@ def test_killed_between_its_two_files_an_adapter_is_whole_or_not_there(
     with pytest.raises(KeyboardInterrupt):
         model.save_adapter(tmp_path, name)
     if changed:
-        with pytest.raises(FileNotFoundError, match=r"adapter_config\.json: no such file"):
+        with pytest.raises(FileNotFoundError, match=r"no adapter_config\.json there"):
             model.load_adapter(tmp_path, "c")
     else:
         again = model.load_adapter(tmp_path, "c")

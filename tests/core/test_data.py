@@ -12,8 +12,9 @@ import cma
 from cma import data, files
 from cma.media import MediaError, read_media
 from tests.any_json import any_json
+from tests.conftest import one_line
 from tests.toy_data import write_dataset, write_named
-from tests.toy_media import halves, write_shard
+from tests.toy_media import halves, write_picture, write_shard
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
 
@@ -268,3 +269,13 @@ def test_the_media_of_a_dataset_may_be_in_shards(tmp_path):
     for number in range(2):
         found = read_media(dataset.path(dataset.items[number]), "image", 1, None)
         assert np.array_equal(found[0], halves(number))
+
+
+def test_a_folder_of_pictures_is_no_dataset_and_what_makes_one_is_said(tmp_path):
+    write_picture(tmp_path / "pictures" / "a.png", 1)
+    with one_line(
+        FileNotFoundError, r"pictures: no dataset.json in it; .*from_pairs.*data_prep fo"
+    ):
+        cma.load_dataset(tmp_path / "pictures", "train")
+    with one_line(FileNotFoundError, r"gone: no such folder; expected a dataset folder$"):
+        cma.load_dataset(tmp_path / "gone", "train")

@@ -44,6 +44,12 @@ def test_the_line_that_is_said_for_a_form_prepares_it(tmp_path, capsys, name):
     assert (tmp_path / "out" / "dataset.json").is_file()
 
 
+def test_nothing_is_found_in_an_empty_folder(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["--find", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("nothing here, no file in it or below it\n")
+
+
 def test_a_part_of_a_benchmark_says_what_it_needs_and_own_media_are_a_folder(tmp_path, capsys):
     write_picture(tmp_path / "a.jpg")
     said = look(tmp_path, capsys, {})

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cma.data
+from cma.recipes import RECIPES
 from data_prep.benchmarks import BENCHMARKS
 from tests.any_json import any_json
 from tests.data_prep.fuzz_sources import FIXED, SOURCES, Item, of_split, read_back, run
@@ -59,7 +60,6 @@ STAND_INS = {
 }
 JUNK |= st.text(max_size=30).map(lambda text: text.encode(errors="surrogatepass"))
 JUNK |= any_json().map(lambda value: json.dumps(value).encode())
-IMAGES = ("flickr30k", "coco", "rsicd", "rsitmd")
 # all but the newline
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 WITH_JSON = [
@@ -143,7 +143,7 @@ def test_copies_of_the_files_are_read_as_one_and_line_ends_and_a_byte_order_mark
 def test_every_form_becomes_a_dataset_folder_with_its_media(folder, monkeypatch, name, clip):
     source, out, walks, walk = SOURCES[name], folder / "out", [], os.walk
     items = source.fit(FIXED)
-    kind = "image" if source.benchmark in IMAGES else "video"
+    kind = "image" if RECIPES[source.benchmark].config.max_frames == 1 else "video"
     names = [
         f"{id.removesuffix('.mp4')}{source.suffix if kind == 'image' else '.mp4'}" for id in items
     ]

@@ -13,12 +13,12 @@ from transformers import CLIPConfig, CLIPModel
 from cma import AdapterConfig, RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.method import CrossModalAdapter
-from cma.methods import NAMES, Method, attach
+from cma.methods import NAMES, Method, attach, class_of
 from cma.methods.tuning import Replaced
 from cma.patching import patch_of
 from cma.training import RunRecord, prepare
 from explorer.index.weights import identify
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.methods.conftest import FRAMES, build, embed, hooks, move
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
@@ -277,7 +277,7 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
     class Shift(Method):
         NAME = "mended later"
 
-    with pytest.raises(NotImplementedError):
+    with one_line(TypeError, r"^Shift has no `install\(clip, scale\)`; expected one that yields"):
         attach(model, "mended later", "mine")
     assert list(model.adapters) == ["a", "b"] and model.active is None
 
@@ -296,7 +296,7 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
         def install(self, clip, scale):
             yield clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
 
-    with pytest.raises(ValueError, match="unknown method .*Nameless.*or yours, by its NAME"):
+    with one_line(TypeError, '^Nameless has no NAME; give it one: NAME = "…"$'):
         attach(model, Nameless, "other")
     model.set_adapter(None)
     plain = embed(model)[1]
@@ -305,6 +305,14 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
     assert not torch.equal(embed(model)[1], plain)
     model.set_adapter(None)
     assert torch.equal(embed(model)[1], plain)
+
+
+@pytest.mark.parametrize("name", ["LoRA", "cross-modal adapter"])
+def test_a_name_of_ours_cannot_be_taken(name):
+    before = class_of(name)
+    with one_line(TypeError, rf"^Mine: NAME = '{name}' is that of cma\..*; saved adapters would"):
+        type("Mine", (Method,), {"NAME": name})
+    assert class_of(name) is before
 
 
 def test_a_class_of_your_own_that_derives_from_ours_keeps_its_name(model, tmp_path, monkeypatch):

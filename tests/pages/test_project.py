@@ -78,7 +78,7 @@ def test_the_form_for_a_run_offers_every_benchmark():
     subprocess.run([*check, "vendor.github-issue-forms", str(form)], check=True)
     fields = {one.get("id"): one for one in yaml.safe_load(form.read_text("utf-8"))["body"]}
     real = set(BENCHMARKS) - {"folder"}
-    assert set(fields["benchmark"]["attributes"]["options"]) == real and len(real) == 9
+    assert set(fields["benchmark"]["attributes"]["options"]) == real, "list the new one there"
     assert "run.json" in fields["record"]["attributes"]["label"]
 
 

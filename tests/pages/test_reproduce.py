@@ -24,7 +24,12 @@ for section in re.split(r"^##+ ", PAGE, flags=re.MULTILINE):
         SECTIONS[named[1]] = section
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_of_the_paper_has_a_section():
+    assert set(SECTIONS) == set(budget.NAMES) <= set(BENCHMARKS)
+    assert {name for name in BENCHMARKS if recipes.recipe(name).paper} <= set(SECTIONS)
+
+
+@pytest.mark.parametrize("name", budget.NAMES)
 def test_the_counts_are_what_data_prep_prints(name):
     counts = {}
     for split in ("train", "val", "test"):
@@ -35,7 +40,7 @@ def test_the_counts_are_what_data_prep_prints(name):
     assert "\n".join(["```", *count_table(counts), "```"]) in SECTIONS[name]
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", budget.NAMES)
 def test_the_settings_are_those_of_the_recipe(name):
     recipe, config = recipes.recipe(name), budget.config_of(name)
     steps = budget.epoch_steps(name)
@@ -52,7 +57,7 @@ def test_the_settings_are_those_of_the_recipe(name):
     assert (held in SECTIONS[name]) == (trained < published)
 
 
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("name", budget.NAMES)
 def test_each_section_prepares_its_benchmark_and_trains_it_by_its_recipe(name, tmp_path):
     lines = re.findall(r"^python -m data_prep (.*)$", SECTIONS[name], re.MULTILINE)
     prepared, *frames = [

@@ -6,12 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from unittest.mock import Mock
 
 import psutil
 import pytest
 import torch
 
+from cma.config import TrainConfig
 from cma.files import parse_json
 from cma.recipes import recipe
 from cma.training import RunRecord, choose_device, devices
@@ -69,7 +71,7 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"data": "nowhere"}, "nowhere/dataset.json: no such file"),
+        ({"data": "nowhere"}, "nowhere: no such folder; expected a dataset folder"),
         ({"recipes": "paper"}, r"run.json: 'recipes': Unexpected keyword"),
         ({"recipe": "fp16"}, "variant 'fp16': expected one of paper, float32, bf16"),
         ({"adapter": {"rank": 3}}, "cross-modal adapter: options are bottleneck_dim, shared_dim"),
@@ -203,3 +205,21 @@ def test_the_description_in_the_guide_is_one():
     (text,) = re.findall(r"```json\n(.+?)```", guide, re.DOTALL)
     described = parse_json(text, RunDescription, "docs/several-gpus.md")
     assert recipe("msrvtt").train_config(described.recipe).merge(described.config).epochs == 5
+
+
+def test_help_lists_every_key_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = capsys.readouterr().out
+    for line in ("data = (needed)", "recipe = 'float32'", "lr = 1e-05", "cache = False"):
+        assert f"  {line}\n" in said
+    assert all(f"  {one.name} = " in said for one in fields(TrainConfig))
+
+
+def test_an_unknown_key_is_answered_by_all_that_there_are(tmp_path, description, capsys):
+    assert run(tmp_path, description | {"epochs": 3}) == 1
+    said = capsys.readouterr().err
+    assert (
+        "epochs" in said and "with the keys data, backbone, recipe, method, adapter, config" in said
+    )
+    assert said.count("\n") == 1

@@ -13,8 +13,9 @@ indexed.
 """
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,7 +28,11 @@ def quick_gelu(x: Tensor) -> Tensor:
     return x * torch.sigmoid(1.702 * x)
 
 
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": F.gelu, "relu": F.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+}
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            allowed: Any = field.type
             try:
-                TypeAdapter(field.type).validate_python(value, strict=True)
+                TypeAdapter(allowed).validate_python(value, strict=True)
             except ValidationError as error:
                 wanted = error.errors()[0]["msg"].replace("Input should be", "expected")
                 raise ValueError(f"{field.name}={reprlib.repr(value)}: {wanted}") from None

@@ -118,7 +118,7 @@ def load_backbone(
     if isinstance(source, str):  # just fetched: transformers does not always say which commit it is
         cached = _cached(source, revision)
     if cached or isinstance(source, Path):
-        clip.config._commit_hash = cached.name if cached else _digest(source)
+        clip.config._commit_hash = cached.name if cached else _digest(Path(source))
     return clip.to(device).eval(), processor
 
 

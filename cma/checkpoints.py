@@ -10,17 +10,21 @@ import argparse
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .config import ReadConfig
 from .files import printable, read_json, replacing, short
 from .method import Method, class_of, describe
+
+if TYPE_CHECKING:
+    from .model import RetrievalModel
 
 FILES = CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADER = 2**20  # the most bytes of a config, and of a file of weights before its numbers
@@ -38,17 +42,24 @@ OFFICIAL = {
 
 Tower = Literal["vision", "text"]
 Key = Literal["name", "revision"]
+USE = {"reading", "strength"}  # what of a config says how to use the adapter, not what it is
 Text = Annotated[str, Field(max_length=4096)]  # a folder's path may be long
 
 
 class AdapterFile(BaseModel):
-    """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`."""
+    """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`.
+
+    `reading` and `strength` say how to use the adapter: files may lack them, and they do not count
+    as part of what the weights were saved with.
+    """
 
     method: Text
     options: dict
     widths: dict[Tower, int]
     layers: dict[Tower, int]
     backbone: Annotated[dict[Key, Text | None], Field(min_length=2)]
+    reading: ReadConfig | None = None
+    strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None]) -> None:
@@ -57,15 +68,20 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
         key: value.detach().float().contiguous() for key, value in method.state_dict().items()
     }
     name, options = describe(method)
-    about = AdapterFile(
-        method=name,
-        options=options or {},
-        widths=method.widths,
-        layers=method.layers,
-        backbone=backbone,
+    about = AdapterFile.model_validate(
+        {
+            "method": name,
+            "options": options or {},
+            "widths": method.widths,
+            "layers": method.layers,
+            "backbone": backbone,
+            "reading": method.reading,
+            "strength": method.strength,
+        }
     )
     config = folder / CONFIG
-    content = f"{about.model_dump_json(indent=2)}\n".encode()
+    unknown = {key for key in USE if getattr(about, key) is None}
+    content = f"{about.model_dump_json(indent=2, exclude=unknown)}\n".encode()
     with replacing(config) as new_config, replacing(folder / WEIGHTS) as new_weights:
         new_config.write_bytes(content)
         # `save_file` would make the file readable only by its owner
@@ -74,7 +90,7 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
             config.unlink()  # if killed here, no old config is left beside new weights
 
 
-def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str | None]]:
+def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[str, str | None]]:
     """Return the method in `folder`, built for a model, and the backbone it was trained on.
 
     Nothing in the files is executed. Weights of another precision become float32. Names, shapes and
@@ -104,7 +120,8 @@ def read_adapter(folder: Path, model: nn.Module) -> tuple[Method, dict[str, str 
     with torch.random.fork_rng(devices=[]):
         method = method_class(model, options)  # the constants that it makes have their values
     method.load_state_dict(state)
-    return method, saved.backbone
+    method.reading, method.strength = saved.reading, saved.strength
+    return method, dict(saved.backbone.items())
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:
@@ -148,8 +165,8 @@ def check_tensors(state: dict[str, Tensor], shapes: dict[str, Tensor], where: st
 
 
 def _digest(tensors: dict[str, Tensor], about: AdapterFile) -> str:
-    """Return the SHA-256 of float32 tensors and of the config without `backbone`."""
-    config = json.dumps(about.model_dump(exclude={"backbone"}), sort_keys=True)
+    """Return the SHA-256 of float32 tensors and of what the config says the method is."""
+    config = json.dumps(about.model_dump(exclude={"backbone", *USE}), sort_keys=True)
     digest = hashlib.sha256(config.encode())
     for key, value in sorted(tensors.items()):
         digest.update(f"{key} {list(value.shape)} ".encode())
@@ -179,7 +196,7 @@ def from_official(
     """
     if isinstance(checkpoint, dict):
         where = "the state dict"
-        state = checkpoint
+        state: dict[str, Any] = checkpoint
     else:
         where = str(checkpoint)
         state = _read_official(Path(checkpoint).expanduser())
@@ -205,7 +222,7 @@ def from_official(
     return config, {ours: found[theirs] for ours, theirs in OFFICIAL.items()}
 
 
-def to_official(model: nn.Module, name: str) -> dict[str, Tensor]:
+def to_official(model: "RetrievalModel", name: str) -> dict[str, Tensor]:
     """Return the adapter `name` of a model under the authors' keys, each after "clip.".
 
     A shared or text part without rows is left out. Raises ValueError for an unknown adapter, and

@@ -50,6 +50,16 @@ class ReadConfig:
     max_frames: Positive = 12
     fps: AboveZero | None = None
 
+    def reading(self) -> ReadConfig:
+        """Return these five fields alone; a `TrainConfig` has more.
+
+        >>> from cma import TrainConfig
+        >>> TrainConfig(lr=1e-3, max_words=32).reading().max_words
+        32
+        """
+        names = [field.name for field in dataclasses.fields(ReadConfig)]
+        return ReadConfig(**{name: getattr(self, name) for name in names})
+
 
 @checked_dataclass
 class TrainConfig(ReadConfig):
@@ -82,7 +92,7 @@ class TrainConfig(ReadConfig):
         mask_same_item: whether captions of one item in a batch are left out as negatives.
         micro_batch: pairs in memory at once: a number, "auto", or None for all.
         checkpoint_activations: compute activations again in the backward pass: less memory, slower.
-        workers: processes that decode media.
+        workers: processes that decode media; at most one for each core is started.
         cache: keep the preprocessed pixels of a small dataset in memory.
         eval_items: evaluate on so many items only.
         if_exists: for a run that is in `runs_dir/name` already. "resume" continues it, or returns

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from . import files
 from .dataset import MEMORY, READINGS, About, Item, RetrievalDataset, in_splits
@@ -30,7 +31,7 @@ __all__ = [
 
 
 def load(
-    folder: str | Path | object,
+    folder: str | Path | Any,
     split: str,
     image_column: str = "image",
     caption_column: str = "caption",
@@ -98,9 +99,7 @@ def splits(folder: str | Path) -> list[str]:
     return list(load_all(folder))
 
 
-def _rows(
-    rows: object, split: str, caption_column: str, id_column: str
-) -> Iterator[tuple[str, Item]]:
+def _rows(rows: Any, split: str, caption_column: str, id_column: str) -> Iterator[tuple[str, Item]]:
     """Yield (where it is, item) for each row of a dataset in memory; no picture is decoded."""
     ids = rows[id_column] if id_column else range(len(rows))
     for number, (id, captions) in enumerate(zip(ids, rows[caption_column], strict=True)):

@@ -51,7 +51,7 @@ class Item:
     id: Text
     file_name: Annotated[Text, AfterValidator(_inside)]
     captions: tuple[Annotated[str, AfterValidator(_not_blank)], ...]
-    split: Literal[SPLITS]
+    split: Literal[SPLITS]  # type: ignore[valid-type]  # their names stand once, in SPLITS
     start: Seconds | None = None
     end: Seconds | None = None
 
@@ -100,7 +100,7 @@ class RetrievalDataset:
 
     folder: Path
     name: str
-    kind: str
+    kind: Literal["image", "video"]
     protocol: dict[str, str]
     recipe: str
     split: str

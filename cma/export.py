@@ -9,6 +9,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import transformers
 from torch import Tensor
@@ -33,7 +34,7 @@ class AdaptedConfig(PretrainedConfig):
         method: str = "",
         options: dict | None = None,
         scale: float = 1.0,
-        **others: object,
+        **others: Any,
     ) -> None:
         super().__init__(**others)
         self.backbone = backbone or {}
@@ -68,7 +69,7 @@ class AdaptedModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, *arguments: object, **options: object) -> "AdaptedModel":
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> "AdaptedModel":
         """Load an exported model; the backbone is frozen, which transformers does not keep."""
         model = super().from_pretrained(*arguments, **options)
         loaded = model[0] if isinstance(model, tuple) else model  # with `output_loading_info`
@@ -168,7 +169,7 @@ def _write(model: RetrievalModel, folder: Path) -> None:
             made = type(model.clip)(model.clip.config)
             made.load_state_dict(state)
     made.save_pretrained(folder)
-    processor = deepcopy(model.processor)
+    processor: Any = deepcopy(model.processor)
     places = model.clip.config.text_config.max_position_embeddings
     processor.tokenizer.model_max_length = min(places, processor.tokenizer.model_max_length)
     processor.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import transformers
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TOWERS = ("vision", "text")
+# a model of one of the FAMILIES: transformers gives them no common type
+Backbone = Any
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,11 @@ class Family:
     vision: Tower = Tower()
     text: Tower = Tower()
 
-    def end_of(self, tokenizer: object) -> int | None:
+    def end_of(self, tokenizer: Any) -> int | None:
         """Return the id of the token that ends each caption."""
         return tokenizer.sep_token_id if self.pooled == "first" else tokenizer.eos_token_id
 
-    def ends(self, config: object, ids: Tensor) -> Tensor:
+    def ends(self, config: Any, ids: Tensor) -> Tensor:
         """Return the last place [T] read of each caption in `ids` [T, L].
 
         `config` is the text tower's.
@@ -68,7 +71,7 @@ class Family:
         return (ids if self.legacy_end and end == 2 else (ids == end).int()).argmax(1)
 
     def tokenize(
-        self, tokenizer: object, texts: Sequence[str], places: int, max_tokens: int
+        self, tokenizer: Any, texts: Sequence[str], places: int, max_tokens: int
     ) -> tuple[Tensor, int]:
         """Return ids [T, L] for `places`, and how many were cut to `max_tokens`, end included."""
         # half a character becomes "?"
@@ -86,7 +89,7 @@ class Family:
             ids[0] = F.pad(ids[0], (0, places - len(ids[0])), value=padding)
         return nn.utils.rnn.pad_sequence(ids, True, padding), cut
 
-    def encode_text(self, clip: nn.Module, ids: Tensor) -> Tensor:
+    def encode_text(self, clip: Backbone, ids: Tensor) -> Tensor:
         """Return embeddings [T, D] of ids [T, L]. ValueError for ids not padded as needed."""
         config = clip.config.text_config
         if self.full and ids.shape[1] != (places := config.max_position_embeddings):
@@ -98,7 +101,7 @@ class Family:
         pooled = out.last_hidden_state[:, 0] if self.pooled == "first" else out.pooler_output
         return clip.text_projection(pooled) if self.projected else pooled
 
-    def encode_pixels(self, clip: nn.Module, pixels: Tensor) -> Tensor:
+    def encode_pixels(self, clip: Backbone, pixels: Tensor) -> Tensor:
         """Return embeddings [V, D] of prepared pixels [V, 3, H, W]."""
         pooled = clip.vision_model(pixel_values=pixels).pooler_output
         return clip.visual_projection(pooled) if self.projected else pooled
@@ -126,7 +129,13 @@ BERT = Tower(
     mlp=None,
     other_names=BERT_NAMES | {"out_proj": "attention.output.dense"},
 )
-SIGLIP = {"full": True, "lower": True, "starts": 0, "class_tokens": 0, "projected": False}
+SIGLIP: dict[str, Any] = {
+    "full": True,
+    "lower": True,
+    "starts": 0,
+    "class_tokens": 0,
+    "projected": False,
+}
 FAMILIES = {  # the keys are values of `config.model_type`
     "clip": Family("CLIP", "CLIPModel", legacy_end=True, norm=None),
     # also SigLIP 2 of fixed size
@@ -157,7 +166,7 @@ def check_model(clip: object) -> Family:
     return family
 
 
-def tower_of(clip: nn.Module, tower: str) -> nn.Module:
+def tower_of(clip: Backbone, tower: str) -> nn.Module:
     """Return the tower ("vision" | "text"), which some releases of transformers nest."""
     model = getattr(clip, f"{tower}_model")
     return getattr(model, f"{tower}_model", model)

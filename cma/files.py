@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, wraps
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform
 
 import pydantic.dataclasses
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 # (a folder, names of its folders, names of its files)
 Folders = Iterator[tuple[Path, list[str], list[str]]]
 # for pydantic, in `checked_dataclass`
-RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+RULES = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 LONGEST = 120  # characters of a value that a message quotes
-_adapter = lru_cache(TypeAdapter)
+_adapter: Callable[[Any], TypeAdapter[Any]] = lru_cache(TypeAdapter)
 
 
 @contextmanager
@@ -97,8 +98,9 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
     to 1`. For an unknown field, the error names all that there are.
     """
-    checked = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
+    checked: Any = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names = [field.name for field in dataclasses.fields(checked)]
+    positions: dict[object, str] = dict(enumerate(names))
     build = checked.__init__
 
     @wraps(build)
@@ -108,7 +110,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
         except ValidationError as error:
             first, message = _first(error)
             place = next(iter(first["loc"]), None)  # a position, if the value came without a name
-            key = dict(enumerate(names)).get(place, place)
+            key = positions.get(place, place)
             if first["type"] == "unexpected_keyword_argument":
                 known = f"the fields are {', '.join(names)}"
                 message = f"{cls.__name__} has no field {short(key)}: {known}"
@@ -122,7 +124,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     return checked
 
 
-def _first(error: ValidationError) -> tuple[dict, str]:
+def _first(error: ValidationError) -> tuple[ErrorDetails, str]:
     """Return the first of pydantic's errors, and in our words what was expected."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "missing":

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from huggingface_hub import HfApi, ModelCard, errors, snapshot_download
@@ -44,7 +45,7 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
     return folder
 
 
-def card_of(method: Method, backbone: dict, record: object, license: str, source: str) -> str:
+def card_of(method: Method, backbone: dict, record: Any, license: str, source: str) -> str:
     """Return an adapter's card (see `RetrievalModel.save_adapter`); `source`: hub id or folder."""
     own = (*describe(method), known_by(backbone))
     try:
@@ -65,6 +66,8 @@ def card_of(method: Method, backbone: dict, record: object, license: str, source
             backbone=backbone,
             record=about,
             license=license or "unknown",
+            reading=method.reading and vars(method.reading.reading()),
+            strength=method.strength,
             source=source,
         )
         return str(ModelCard(card))  # checks the metadata before the text

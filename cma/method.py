@@ -1,5 +1,7 @@
 """The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import json
@@ -7,19 +9,23 @@ import reprlib
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
+from .config import ReadConfig
 from .files import checked_dataclass, parse_json
 from .patching import parts
 
+if TYPE_CHECKING:
+    from .model import RetrievalModel
+
 # the tables' name for a cross-modal adapter of `shared_dim` 0
 WITHOUT_SHARING = "adapter without sharing"
-METHODS: dict[str, type["Method"]] = {}  # every class that has a NAME, by it: the newest of a name
+METHODS: dict[str, type[Method]] = {}  # every class that has a NAME, by it: the newest of a name
 MODULES = ["cma.methods"]  # they define further classes, and are imported when one is asked for
 
 
@@ -41,7 +47,7 @@ class Method(nn.Module):
     options for pictures in the paper's tables.
     """
 
-    NAME: ClassVar[str]
+    NAME: str
     Options: ClassVar[type] = NoOptions
     defaults: ClassVar[dict] = {}
     pictures: ClassVar[dict] = {}
@@ -50,7 +56,13 @@ class Method(nn.Module):
     halves: ClassVar[bool] = True
     across_frames: ClassVar[bool] = False
     why_not: ClassVar[str] = ""
+    options: Any  # an instance of `Options`
+    widths: dict[str, int]
+    layers: dict[str, int]
     frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+    # how captions and media were read in training; None before it, and in older files
+    reading: ReadConfig | None = None
+    strength: float | None = None  # a scale that its author recommends; nothing applies it
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -59,7 +71,7 @@ class Method(nn.Module):
         if "NAME" in vars(cls):
             METHODS[cls.NAME] = cls
 
-    def __init__(self, model: nn.Module, options: object) -> None:
+    def __init__(self, model: RetrievalModel, options: object) -> None:
         """`model`: the `RetrievalModel` it is for; `options`: an instance of `Options`."""
         super().__init__()
         self.options = options
@@ -77,7 +89,7 @@ class Method(nn.Module):
         return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
-    def shapes(cls, model: nn.Module, options: object) -> dict[str, Tensor]:
+    def shapes(cls, model: RetrievalModel, options: object) -> dict[str, Tensor]:
         """Return the tensors that the method would save, without values (on torch's meta device).
 
         Raises ValueError if they would be many times as large as the backbone, or if the method
@@ -134,7 +146,7 @@ class CrossModalAdapter(Method, CrossModalAdapters):
     NAME = "cross-modal adapter"
     Options = AdapterConfig
 
-    def __init__(self, model: nn.Module, options: AdapterConfig) -> None:
+    def __init__(self, model: RetrievalModel, options: AdapterConfig) -> None:
         CrossModalAdapters.__init__(self, options, model.widths, model.layers)
         self.options = options
         # a class of your own keeps its name
@@ -179,7 +191,7 @@ def class_of(method: object) -> type[Method]:
     classes = [
         each
         for each in METHODS.values()
-        if each.Options is type(method) is not each.__base__.Options
+        if each.Options is type(method) is not getattr(each.__base__, "Options", None)
     ]
     if len(classes) == 1:
         return classes[0]
@@ -187,6 +199,6 @@ def class_of(method: object) -> type[Method]:
     raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 
 
-def _add(method: CrossModalAdapter, scale: float, tower: str, site: int, *call: object) -> Tensor:
+def _add(method: CrossModalAdapter, scale: float, tower: str, site: int, *call: Any) -> Tensor:
     z = call[-1]  # torch gives a hook the module, its inputs and its output
     return z.add(method(tower, site, z), alpha=scale)

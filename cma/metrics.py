@@ -7,7 +7,7 @@ score better + wrong candidates that score the same, so a constant score finds n
 %; MdR is the median rank, the mean of the middle two for an even number; MnR is the mean.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,7 +102,7 @@ def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
     return {"nDCG@10": 100 * float((gained / ideal).mean()), "mAP": 100 * float(precision.mean())}
 
 
-def both_ways(ranks: dict[str, Array]) -> dict:
+def both_ways(ranks: Mapping[str, Array]) -> dict:
     """The dict of `retrieval_metrics`, from ranks by direction, [T] and [V]."""
     result = {way: summary(found) for way, found in ranks.items()}
     recalls = [side[name] for side in result.values() for name in RECALLS]
@@ -313,7 +313,7 @@ def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
     moved = [[*range(1, number, 2), *range(0, number, 2)] for number in count]
     last = [range(number // 2, number) for number in count]
     as_many = [range(min(count))] * 2  # if all are not
-    parts = {
+    parts: dict[str, Sequence[Sequence[Sequence[int]]]] = {
         "batch": halves,
         "order": [(moved[0], every[1]), (every[0], moved[1])],
         "unequal": [(last[0], every[1]), (every[0], last[1]), as_many],
@@ -383,8 +383,9 @@ def _scored(
     """Return the scores of some texts and items. Raises ValueError, in one line, if it has none."""
 
     def picked(values: Array, at: Sequence[int]) -> Array:
-        whole = isinstance(values, (Tensor, np.ndarray))
-        return values[list(at)] if whole else [values[index] for index in at]
+        if isinstance(values, (Tensor, np.ndarray)):
+            return values[list(at)]
+        return [values[index] for index in at]
 
     what = f"score of {len(rows)} texts and {len(columns)} items"
     try:

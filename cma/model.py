@@ -5,6 +5,7 @@ Letters in shapes: T texts, V items, F frames, L tokens, D width of the joint sp
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import warnings
@@ -13,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -22,15 +24,18 @@ from transformers import PreTrainedModel, ProcessorMixin
 from . import hub
 from .backbone import Device, check_tokenizer, identity, known_by, load_backbone
 from .checkpoints import FILES, check_tensors, read_adapter, read_config, write_adapter
+from .config import ReadConfig
 from .families import check_model
 from .files import short
-from .media import to_pixels
-from .method import Method, class_of
+from .media import read_image, to_pixels
+from .method import CrossModalAdapter, Method, class_of
 from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
 # texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
 TEXTS = 256
+logger = logging.getLogger("cma")
+Picture = str | Path | Image.Image
 State = tuple[str | None, float]  # the adapter that acts, if any, and its scale
 NOTHING: State = (None, 1.0)
 
@@ -123,7 +128,7 @@ class RetrievalModel(nn.Module):
     def add_adapter(
         self,
         name: str,
-        config: object,
+        config: object = CrossModalAdapter.NAME,
         state_dict: dict[str, Tensor] | None = None,
         seed: int | None = None,
         **options: object,
@@ -133,7 +138,7 @@ class RetrievalModel(nn.Module):
         Args:
             name: what you will call it.
             config: a `cma.AdapterConfig`, the options of another method, its name in
-                `cma.methods.NAMES`, or a class of your own.
+                `cma.methods.NAMES`, or a class of your own. By default the paper's adapter.
             state_dict: its weights; random ones by default.
             seed: decides the random weights, and leaves the CPU's random state as it was.
             **options: fields that differ from those of `config`.
@@ -148,7 +153,7 @@ class RetrievalModel(nn.Module):
             TypeError: `config` is none of the above.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
-        >>> adapter = model.add_adapter("ours", cma.AdapterConfig(bottleneck_dim=4))
+        >>> adapter = model.add_adapter("ours", bottleneck_dim=4)
         >>> lora = model.add_adapter("lora", "LoRA", rank=2)
         >>> model.active, lora.NAME, adapter.options.shared_dim
         ('lora', 'LoRA', 16)
@@ -219,7 +224,7 @@ class RetrievalModel(nn.Module):
     def _act(self) -> None:
         """Install this model's active adapter on CLIP, which other models may share."""
         name, scale = self._chosen
-        activate(self.clip, None if name is None else self.adapters[name], scale)
+        activate(self.clip, None if name is None else self.get_adapter(name), scale)
 
     @property
     def active(self) -> str | None:
@@ -268,13 +273,13 @@ class RetrievalModel(nn.Module):
                 self.train(mode)
                 self._act()
 
-    def get_adapter(self, name: str) -> Method:
+    def get_adapter(self, name: str | None) -> Method:
         """Return the adapter `name`. Raises ValueError if there is none."""
-        if name not in self.adapters:
+        if name is None or name not in self.adapters:
             raise ValueError(
                 f"no adapter {name!r}; there are: {', '.join(self.adapters) or 'none'}"
             )
-        return self.adapters[name]
+        return cast(Method, self.adapters[name])
 
     def save_adapter(
         self,
@@ -283,6 +288,7 @@ class RetrievalModel(nn.Module):
         record: object = None,
         license: str = "",
         source: str = "",
+        strength: float | None = None,
     ) -> None:
         """Write the adapter `name` and its model card into a folder.
 
@@ -297,6 +303,8 @@ class RetrievalModel(nn.Module):
                 `results/forgetting.json`}.
             license: your choice, as the hub names it ("mit"); without one the card says unknown.
             source: the hub id that the card tells others to load; the folder's name by default.
+            strength: a scale that you recommend, for config and card; nothing applies it. By
+                default the one it was loaded with, if any.
 
         Raises:
             ValueError: the name is unknown, the folder's name is empty, or the record is of no
@@ -314,6 +322,10 @@ class RetrievalModel(nn.Module):
         folder = Path(folder).expanduser().absolute()
         with self.lock:
             method = self.get_adapter(name)
+            if strength is not None:
+                if not (math.isfinite(strength) and strength >= 0):
+                    raise ValueError(f"strength={strength!r}: expected a number of at least 0")
+                method.strength = float(strength)
             backbone = identity(self.clip)
             card = hub.card_of(method, backbone, record, license, source or folder.name)
             write_adapter(method, folder, backbone)
@@ -394,6 +406,37 @@ class RetrievalModel(nn.Module):
                 warnings.warn(message, stacklevel=2)
             return self._add(name, method)
 
+    def reading(self, config: ReadConfig | None = None) -> ReadConfig:
+        """Return how to read captions and media with the active adapter, and log what is chosen.
+
+        Args:
+            config: what you want instead.
+
+        Returns:
+            `config`, or that of the training of the active adapter, or else the defaults of
+            `ReadConfig`, which are the paper's but for words and frames a second.
+
+        Raises:
+            TypeError: `config` is no `ReadConfig`.
+        """
+        if not isinstance(config, ReadConfig | None):
+            raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {short(config)}")
+        with self.lock:
+            name = self.active
+            known = None if name is None else self.get_adapter(name).reading
+        if config is None:
+            if name is not None and known is None:
+                logger.info(
+                    f"adapter {name!r} does not say how it was trained to read; taken: "
+                    f"{ReadConfig()}; give a `config` if it was another"
+                )
+            return known or ReadConfig()
+        if known is not None and config.reading() != known:
+            logger.info(
+                f"adapter {name!r} was trained with {known}; as you say, {config.reading()} is used"
+            )
+        return config
+
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The parameters of the active adapter; empty without one."""
         name = self.active
@@ -406,23 +449,27 @@ class RetrievalModel(nn.Module):
             self.adapters.train(mode)
         return self
 
-    def encode_text(self, texts: Sequence[str] | Tensor, max_words: int | None = None) -> Tensor:
+    def encode_text(
+        self, texts: str | Sequence[str] | Tensor, max_words: int | None = None
+    ) -> Tensor:
         """Return un-normalised embeddings [T, D] of captions.
 
         Args:
-            texts: T captions, or their `input_ids` [T, L].
+            texts: T captions, or one, or their `input_ids` [T, L].
             max_words: keep at most so many tokens of a caption, start and end included.
 
         Raises:
             ValueError: a caption is blank (named by its index), there is none, `max_words` is below
                 3, or the ids have another shape or no end token.
-            TypeError: `texts` is a string, or not all strings.
+            TypeError: not all of `texts` are strings.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> captions = model.encode_text(["a red cat", "two birds on a roof"])
         >>> captions.shape
         torch.Size([2, 256])
         """
+        if isinstance(texts, str):
+            texts = [texts]
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
@@ -441,32 +488,37 @@ class RetrievalModel(nn.Module):
                 embeddings.append(self.family.encode_text(self.clip, read.to(self.device)))
         return torch.cat(embeddings)[order.argsort()]
 
-    def encode_images(self, images: Sequence[Image.Image] | Tensor) -> Tensor:
+    def encode_images(self, images: Picture | Sequence[Picture] | Tensor) -> Tensor:
         """Return un-normalised embeddings [V, D] of pictures.
 
         Args:
-            images: V PIL pictures, or prepared pixels [V, 3, H, W].
+            images: V pictures, or one: paths or PIL pictures; or prepared pixels [V, 3, H, W].
 
         Raises:
             TypeError: `images` is anything else.
             ValueError: there is no picture, or the pixels have another shape.
+            MediaError: a file cannot be read (named).
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "green")]
         >>> model.encode_images(pictures).shape
         torch.Size([2, 256])
         """
-        if not isinstance(images, Tensor):
+        if isinstance(images, Tensor):
+            pixels = images
+        else:
+            images = [images] if isinstance(images, Picture) else images
             listed = isinstance(images, list | tuple)
-            if not (listed and all(isinstance(one, Image.Image) for one in images)):
-                wanted = "expected a list of PIL pictures, or a float tensor [V, 3, H, W]"
+            if not (listed and all(isinstance(one, Picture) for one in images)):
+                wanted = "expected paths or PIL pictures, or a float tensor [V, 3, H, W]"
                 raise TypeError(f"{wanted}; found {short(images)}")
             if not images:
                 raise ValueError("no images were given")
-            images = to_pixels(images, self.of_processor("image_processor"))
+            read = [one if isinstance(one, Image.Image) else read_image(one) for one in images]
+            pixels = to_pixels(read, self.of_processor("image_processor"))
         with self.lock:
             self._act()
-            return self.encode_frames(images)
+            return self.encode_frames(pixels)
 
     def encode_videos(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return un-normalised embeddings [V, F, D] of the frames of clips.
@@ -507,9 +559,11 @@ class RetrievalModel(nn.Module):
             raise ValueError(f"pixels must be float [V (* F), 3, H, W], not {found}")
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)  # at a time
+        method = patch_of(self.clip).method
+        if method is not None and method.across_frames and torch.is_grad_enabled():
+            clips = len(pixels)  # a layer that is computed again needs the mask of its own clips
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
-        method = patch_of(self.clip).method
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
             if method is not None:
                 method.frame_mask = own  # it may look across a clip's frames
@@ -573,14 +627,15 @@ class RetrievalModel(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the backbone, chosen in `load_backbone`; adapters are float32."""
-        return next(parts(self.clip, "after_mlp"))[2].weight.dtype
+        sublayer: Any = next(parts(self.clip, "after_mlp"))[2]
+        return sublayer.weight.dtype
 
     @property
     def logit_scale(self) -> Tensor:
         """exp of the frozen logit scale: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
 
-    def of_processor(self, name: str) -> object:
+    def of_processor(self, name: str) -> Any:
         """Return the processor's "tokenizer" or "image_processor"; ValueError without one."""
         if self.processor is None:
             raise ValueError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -15,13 +15,15 @@ from . import files
 from .dataset import MEMORY, SPLITS, About, Item, RetrievalDataset, in_splits
 from .media import CLIPS, PICTURES, MediaError
 
-RECIPES = {"image": "flickr30k", "video": "msrvtt"}  # the paper's for that kind
+Kind = Literal["image", "video"]
+Row = tuple[str, Path, Any, str | None]  # where it is, folder, (path, caption), split
+RECIPES: dict[Kind, str] = {"image": "flickr30k", "video": "msrvtt"}  # the paper's for that kind
 
 
 def from_pairs(
     pairs: Iterable[tuple[str | Path, str]] | str | Path,
     split: str | None = None,
-    kind: Literal["image", "video"] | None = None,
+    kind: Kind | None = None,
     name: str = "",
     seed: int = 0,
 ) -> RetrievalDataset | dict[str, RetrievalDataset]:
@@ -59,7 +61,7 @@ def from_pairs(
     if isinstance(pairs, str | Path):
         source = Path(pairs).expanduser().absolute()
         name = name or source.stem
-        rows = _csv_pairs(source)
+        rows: Iterable[Row] = _csv_pairs(source)
     else:
         name = name or "pairs"
         rows = ((f"pair {n}", Path(), pair, None) for n, pair in enumerate(pairs))
@@ -71,8 +73,8 @@ def from_pairs(
             f"{name}: {len(missing):,} of {len(captions):,} files do not exist, the first is "
             f"{missing[0]}; relative paths start at the CSV's folder, or at the working directory"
         )
-    kind, paths = _of_one_kind(list(captions), kind, name)
-    splits = {path: split or chosen[path] for path in paths}
+    of_kind, paths = _of_one_kind(list(captions), kind, name)
+    splits: Mapping[Path, str | None] = {path: split or chosen[path] for path in paths}
     if None in splits.values():
         splits = _at_random(paths, seed, name)
     root = Path(os.path.commonpath([path.parent for path in paths]))
@@ -81,13 +83,13 @@ def from_pairs(
         inside = path.relative_to(root).as_posix()
         item = Item(inside, f"media/{inside}", tuple(captions[path]), splits[path])
         lines.append((str(path), item))
-    about = About(kind, name=name, recipe=RECIPES[kind], media_root=root)
+    about = About(of_kind, name=name, recipe=RECIPES[of_kind], media_root=root)
     found = in_splits(about, MEMORY, lines)
     return found[split] if split else found
 
 
 def _by_file(
-    rows: Iterable[tuple[str, Path, object, str | None]],
+    rows: Iterable[Row],
 ) -> tuple[dict[Path, list[str]], dict[Path, str | None]]:
     """Return the captions of each file, and the split that its rows name, if they do."""
     captions: dict[Path, list[str]] = {}
@@ -115,7 +117,7 @@ def _by_file(
     return captions, chosen
 
 
-def _csv_pairs(file: Path) -> Iterator[tuple[str, Path, tuple[str, str], str | None]]:
+def _csv_pairs(file: Path) -> Iterator[Row]:
     """Yield (where it is, folder, (path, caption), split) for each row of a CSV file."""
     try:
         text = file.read_text("utf-8-sig")
@@ -138,10 +140,10 @@ def _csv_pairs(file: Path) -> Iterator[tuple[str, Path, tuple[str, str], str | N
         yield where, file.parent, (row["file_name"], row["caption"]), of_row
 
 
-def _of_one_kind(paths: list[Path], kind: str | None, name: str) -> tuple[str, list[Path]]:
+def _of_one_kind(paths: list[Path], kind: Kind | None, name: str) -> tuple[Kind, list[Path]]:
     """Return the kind of paths, and those of them that are of it."""
-    suffixes = {"image": PICTURES, "video": CLIPS}
-    found: dict[str, list[Path]] = {"image": [], "video": []}
+    suffixes: dict[Kind, tuple] = {"image": PICTURES, "video": CLIPS}
+    found: dict[Kind, list[Path]] = {"image": [], "video": []}
     for path in paths:
         # a folder holds the frames of a clip
         is_clip = path.is_dir() or path.suffix.lower() in suffixes["video"]

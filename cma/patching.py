@@ -5,10 +5,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from .families import TOWERS, family_of, tower_of
+from .families import TOWERS, Backbone, family_of, tower_of
+
+if TYPE_CHECKING:
+    from .method import Method
 
 
 @dataclass
@@ -19,7 +23,7 @@ class Patch:
     Models may share a CLIP, and threads a model: whoever switches or encodes holds `lock`.
     """
 
-    method: nn.Module | None = None
+    method: "Method | None" = None
     scale: float = 1.0
     handles: list = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
@@ -29,19 +33,20 @@ class Patch:
         return {name: value for name, value in vars(self).items() if name != "lock"}
 
     def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)  # the copy of a CLIP gets a lock of its own
+        Patch.__init__(self, **state)  # the copy of a CLIP gets a lock of its own
 
 
 def patch_of(clip: nn.Module) -> Patch:
     """Return the `Patch` of `clip`, which the first call creates."""
     if "cma" not in vars(clip):
         vars(clip).setdefault("cma", Patch())  # of two threads, the second gets the first one's
-    return clip.cma
+    return vars(clip)["cma"]
 
 
-def encoder_layers(clip: nn.Module, tower: str) -> nn.ModuleList:
+def encoder_layers(clip: Backbone, tower: str) -> nn.ModuleList:
     """The transformer layers of one tower ("vision" | "text")."""
-    return tower_of(clip, tower).get_submodule(getattr(family_of(clip.config), tower).layers)
+    module: Any = tower_of(clip, tower)
+    return module.get_submodule(getattr(family_of(clip.config), tower).layers)
 
 
 def towers_and_layers(clip: nn.Module) -> Iterator[tuple[str, int, nn.Module]]:
@@ -58,7 +63,7 @@ def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
         yield tower, depth, layer.get_submodule(getattr(getattr(family, tower), name))
 
 
-def activate(clip: nn.Module, method: nn.Module | None, scale: float = 1.0) -> None:
+def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> None:
     """Let only `method` (a `cma.method.Method`, or None) act on `clip`; hold its lock meanwhile.
 
     Does nothing if that method is already active at this scale.

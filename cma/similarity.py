@@ -83,7 +83,8 @@ def text_conditioned(
             scores = part @ text.T
             weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
             dots = (weights * scores).sum(1)  # t . pooled, [V, T]
-            gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
+            precise = part.to(exact)
+            gram = precise @ precise.mT  # [V, F, F]
             squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
             lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
             found = (dots / lengths.clamp_min(TINY)).float()
@@ -120,4 +121,7 @@ def _prepare(text: Tensor, frames: Tensor, mask: Tensor | None) -> tuple[Tensor,
     if not (seen := mask.any(1)).all():
         empty = (~seen).nonzero().flatten().tolist()
         raise ValueError(f"items {empty[:5]} ({len(empty)} of {len(mask)}): every frame is masked")
-    return text.float(), frames.float().masked_fill(~mask[..., None], 0.0), mask
+    frames = frames.float()
+    if not mask.all():  # a copy of all frames takes as long as comparing them with a text
+        frames = frames.masked_fill(~mask[..., None], 0.0)
+    return text.float(), frames, mask

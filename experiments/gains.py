@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .published import FULL, NOT_MEASURED, ZERO_SHOT
 from .published import PAPER as OURS
-from .rows import DIRECTIONS, MethodRow, difference, holm, read_rows, recall, share_of_gain
+from .rows import DIRECTIONS, NDCG, MethodRow, difference, holm, read_rows, recall, share_of_gain
 from .world import kept_in, protocol_of
 
 CLEAR = 0.05  # a difference is clear if its corrected p is below this
@@ -79,6 +79,10 @@ class Findings:
 
         A dataset that no family names is a family of its own: all its methods.
         """
+        return self.compared()
+
+    def compared(self, k: int = 1) -> dict[tuple[str, str, str], Verdict]:
+        """`verdicts` by R@k; by nDCG@10 with `NDCG`, which recorded ranks give for a text alone."""
         named = {dataset for family in self.planned.values() for dataset in family}
         own = [{name: [m for m in of if m != OURS]} for name, of in self.tested.items()]
         verdicts = {}
@@ -88,10 +92,10 @@ class Findings:
             for name, method in pairs:
                 of = self.tested.get(name, {})
                 why = blank(of, OURS, method)
-                for way in DIRECTIONS:
+                for way in DIRECTIONS if k != NDCG else (FORWARD,):
                     verdicts[name, method, way] = Verdict(blank=why)
                     if not why:
-                        measured[name, method, way] = difference(of[OURS], of[method], way)
+                        measured[name, method, way] = difference(of[OURS], of[method], way, k)
             for key, values in corrected(measured, len(pairs) * len(DIRECTIONS)).items():
                 verdicts[key] = Verdict(*values, blank="")
         return verdicts

@@ -26,6 +26,7 @@ SCANNED = [rate for rate in GRID if 3e-5 <= rate <= 1]
 LEAST_GAIN = 5.0  # points of recall
 KEPT = 0.7  # a seed is lost if its mR on validation is below this share of the method's best
 DIRECTIONS = ("text_to_visual", "visual_to_text")
+NDCG = 0  # instead of k: nDCG@10 of a query with one right answer
 
 
 @checked_dataclass
@@ -187,12 +188,13 @@ class MethodRow:
 
     def hits(self, direction: str, k: int = 1) -> np.ndarray:
         """Whether each query found its answer among the first k, for each seed: [seeds, T] or
-        [seeds, V].
+        [seeds, V]. With `NDCG`, what a query gains: 1 / log2(1 + rank), and nothing after rank 10.
         """
         of_seeds = [ranks[direction] for _, ranks in sorted(self.ranks.items())]
         if not of_seeds:
             raise ValueError(f"{self.name}: no seed has been tested yet")
-        return np.array(of_seeds) <= k
+        ranks = np.array(of_seeds)
+        return (ranks <= 10) / np.log2(1 + ranks) if k == NDCG else ranks <= k
 
     def items(self, direction: str) -> np.ndarray:
         """Return the item of each query: [T] or [V]."""

@@ -127,9 +127,9 @@ class Study:
         for seed in seeds:
             if str(seed) in {*row.records, *row.lost}:
                 continue
-            trained = self._trained(row, method, row.lr, seed, self.budget.epochs, self.split)
+            training = self.trained(row, method, row.lr, seed, self.budget.epochs, self.split)
             try:
-                with trained as (model, record):
+                with training as (model, record):
                     if row.method == self.keep and seed == seeds[0]:
                         self._keep(row, model, record)
                     self.enter(row, model, seed, record)
@@ -203,7 +203,7 @@ class Study:
             if entry is None:
                 entry = known | {"mR": None, "R@1": None}
                 try:
-                    with self._trained(row, method, rate, seed, epochs, "val") as (_, record):
+                    with self.trained(row, method, rate, seed, epochs, "val") as (_, record):
                         entry["mR"] = record.metrics["mR"]
                         entry["R@1"] = record.metrics["text_to_visual"]["R@1"]
                 except NotFinite as error:
@@ -216,7 +216,7 @@ class Study:
         return statistics.mean(found)
 
     @contextmanager
-    def _trained(
+    def trained(
         self, row: MethodRow, method: AnyMethod, rate: float, seed: int, epochs: int, split: str
     ) -> Iterator[tuple[RetrievalModel, RunRecord]]:
         """Train, or continue an earlier run; inside the context, the model has the method."""

@@ -23,7 +23,7 @@ from .gains import (
     share_of,
 )
 from .published import NOT_MEASURED, markdown
-from .rows import DIRECTIONS, read_rows, recall
+from .rows import DIRECTIONS, NDCG, read_rows, recall
 from .study import ALONE
 from .world import kept_in
 
@@ -60,6 +60,25 @@ def differences(found: Findings) -> str:
             line = lines.setdefault((dataset, method), names)
             line[WAYS[way]] = verdict.blank or f"{points_of(verdict)}, p {verdict.p:.3f}"
     return markdown([*lines.values()])
+
+
+def ndcg(found: Findings) -> str:
+    """R@1 and nDCG@10 with a sentence as the query, with the place of each row by both; and the
+    verdicts by both.
+    """
+    by_ndcg, lines = found.compared(NDCG), []
+    for dataset, of in found.tested.items():
+        for method in of:
+            line = {"dataset": dataset, "method": method}
+            for title, k in (("R@1", 1), ("nDCG@10", NDCG)):
+                values = {name: recall(row, FORWARD, k) for name, row in of.items()}
+                place = sorted(values, key=lambda name: -values[name][0]).index(method) + 1
+                line[title] = f"{WITH_INTERVAL.format(*values[method])} ({place})"
+            key = (dataset, method, FORWARD)
+            for title, verdicts in (("R@1", found.verdicts), ("nDCG@10", by_ndcg)):
+                line[f"ours minus it, {title}"] = verdicts[key].text if key in verdicts else "–"
+            lines.append(line)
+    return markdown(lines)
 
 
 def further(found: Findings) -> str:
@@ -169,6 +188,7 @@ MADE = {
     "first": first,
     "summary": summary,
     "differences": differences,
+    "ndcg": ndcg,
     "further": further,
     "curves": curves,
     "parts": shared_out,

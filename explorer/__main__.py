@@ -6,8 +6,8 @@
 
 The media are embedded before the page opens, and the embeddings are kept. The page shows small
 previews, and of your files only those that you open in it. Its address contains a token, so that
-other users of this computer cannot open it. The token is kept in a file that only you can read, so
-an open page works again once its server is restarted.
+other users of this computer cannot open it. Your browser keeps the token as a cookie, and a file
+that only you can read keeps it too, so an open page works again once its server is restarted.
 """
 
 import argparse

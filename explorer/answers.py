@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from cma import metrics
 from explorer.index import MediaFile, MediaIndex, Where, frames_of
@@ -25,6 +26,7 @@ Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
 SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 MOST_SCORES = 2**26  # held at once when captions are compared with all items
+BYTES_A_LETTER = 1.5  # tokens a letter, from which on a tokenizer does not know a script
 REPEATED = 8  # times as many captions as are wanted are looked at, since some may be the same
 
 
@@ -60,6 +62,7 @@ class Answer:
     seconds: float
     cut: bool  # whether the query is longer than the text tower takes
     moments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    foreign: bool = False  # whether the query is in a script that the tokenizer does not know
 
     @cached_property
     def hits(self) -> tuple[Hit, ...]:
@@ -71,6 +74,15 @@ class Answer:
         """The rank of the first right result, or None if none is known."""
         places = enumerate(self.ranked, start=1) if self.right else ()
         return next((rank for rank, (item, *_) in places if item in self.right), None)
+
+    @cached_property
+    def rank_of(self) -> dict[int, int]:
+        """The rank of each ranked item; copies and other moments have that of their result."""
+        ranks = {}
+        for rank, (item, _, alike) in enumerate(self.ranked, start=1):
+            for one in (item, *alike, *self.moments.get(item, ())):
+                ranks.setdefault(one, rank)
+        return ranks
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
         """Return at most `k` results, from rank `start` + 1 on. All records that are shown with
@@ -145,7 +157,20 @@ def ask(
     ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
     behind = {item: tuple(others) for item, (_, *others) in moments.items()}
     seconds = time.perf_counter() - start
-    return Answer(index, query, k, ranked, right, seconds, cut, behind)
+    foreign = is_foreign(index.model.processor.tokenizer, query)
+    return Answer(index, query, k, ranked, right, seconds, cut, behind, foreign)
+
+
+def is_foreign(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether most letters of a text are of a script that a tokenizer cuts into single bytes, or
+    does not know, so that the model cannot read them.
+    """
+    letters = [one for one in text if one.isalpha()]
+    others = "".join(one for one in letters if not one.isascii())
+    if 2 * len(others) <= len(letters):
+        return False
+    tokens = tokenizer.tokenize(others)
+    return len(tokens) > BYTES_A_LETTER * len(others) or tokenizer.unk_token in tokens
 
 
 def search_both(indexes: Indexes, query: str, k: int = 5) -> dict[str, Answer]:

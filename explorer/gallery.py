@@ -35,7 +35,8 @@ class Gallery:
     Args:
         model: The model with all adapters that may be compared.
         source: What `MediaIndex.build` indexes; or an open index, which is then the only one.
-        config: How media are read, as for `MediaIndex.build`.
+        config: How media are read, as for `MediaIndex.build`; by default as each adapter was
+            trained, and CLIP as `adapter`.
         folder: Where the indexes are kept; without one they stay in memory.
         adapter: The name of the adapter that was trained for these media.
         max_files: If there are more files, this many are indexed, evenly spread over all.
@@ -75,7 +76,7 @@ class Gallery:
                 self._indexes[key] = MediaIndex.build(
                     self.model,
                     self.source,
-                    self.config,
+                    self._reading(adapter),
                     folder=self._kept(*key),
                     max_files=self.max_files,
                 )
@@ -115,8 +116,16 @@ class Gallery:
 
     def _kept(self, adapter: str | None, scale: float) -> Path | None:
         """The folder of one index, None if none is kept."""
-        name = folder_name(label(adapter, scale), f"{adapter} {scale!r}")
-        return self.folder and self.folder / name
+        unique = f"{adapter} {scale!r}"
+        if adapter is None and self.config is None and (reading := self._reading(None)):
+            unique += f" {reading}"  # another adapter is compared with another index of CLIP
+        return self.folder and self.folder / folder_name(label(adapter, scale), unique)
+
+    def _reading(self, adapter: str | None) -> ReadConfig | None:
+        """How media are read for an adapter; None leaves it to `MediaIndex.build`."""
+        adapter = adapter or self.adapter
+        own = self.model.get_adapter(adapter).reading if adapter else None
+        return self.config or own
 
     def frames(self, adapters: Sequence[str | None], scale: float = 1.0) -> int:
         """Estimate how many frames `indexes` has to embed; 0 if unknown."""

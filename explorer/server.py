@@ -1,17 +1,19 @@
 """The page of the explorer: one process for all tabs, which serves this computer alone.
 
-Every address needs the token. A tab talks through a WebSocket with a `Session` of its own, which
-ends with the tab. Only files that were shown large in that tab are served.
+Whoever opens the printed address brings the token, which the browser then keeps as a cookie, so
+that it stands in no other address and not in the history. A tab talks through a WebSocket with a
+`Session` of its own, which ends with the tab. Only files that were shown large in that tab are
+served.
 """
 
 import asyncio
 import hmac
-import html
 import json
 import mimetypes
 import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from urllib.parse import urlsplit
 
 from tornado import httpserver, ioloop, netutil, web, websocket
@@ -36,8 +38,8 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Ask your pictures and clips</title><link rel="icon" href="data:,">
-<link rel="stylesheet" href="explorer.css?token={token}"></head>
-<body data-page="1"><script type="module" src="page.js?token={token}"></script></body></html>
+<link rel="stylesheet" href="explorer.css"></head>
+<body data-page="1"><script type="module" src="page.js"></script></body></html>
 """
 REFUSED = "open the address that `python -m explorer` printed: it contains the token of this page"
 
@@ -64,19 +66,34 @@ def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
 
 
 class Guarded(web.RequestHandler):
-    """Answers only who has the token and calls this computer by its own name."""
+    """Answers only who has the token and calls this computer by its own name.
+
+    Other pages of this computer share its cookies; `POLICY`, the check of `Origin` that tornado
+    makes for a WebSocket, and Cross-Origin-Resource-Policy keep them out.
+    """
 
     def set_default_headers(self) -> None:
         self.set_header("Content-Security-Policy", POLICY.format(host=self.request.host))
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-store")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie: servers at other ports have their own."""
+        return f"cma-explorer-{urlsplit(f'//{self.request.host}').port}"
 
     def prepare(self) -> None:
-        given = self.get_query_argument("token", "")
+        given = self.get_query_argument("token", "") or self.get_cookie(self.cookie) or ""
         known = hmac.compare_digest(given.encode(), self.settings["token"].encode())
         if not known or urlsplit(f"//{self.request.host}").hostname not in NAMES:
             raise web.HTTPError(403)
+
+    def log_exception(self, kind: type, error: BaseException, trace: TracebackType | None) -> None:
+        """Log what went wrong, but no refusal: its address may contain the token."""
+        if not isinstance(error, web.HTTPError):
+            super().log_exception(kind, error, trace)
 
     def write_error(self, status_code: int, **_: object) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -87,8 +104,11 @@ class Front(Guarded):
     """The page itself and the files of the front end; there is nothing at any other address."""
 
     def get(self, name: str) -> None:
-        if not name:
-            self.finish(PAGE.format(token=html.escape(self.settings["token"], quote=True)))
+        if not name and self.get_query_argument("token", ""):
+            self.set_cookie(self.cookie, self.settings["token"], httponly=True, samesite="Lax")
+            self.redirect("./")
+        elif not name:
+            self.finish(PAGE)
         elif name in FRONT:
             self.set_header("Content-Type", FRONT[name])
             self.finish((STATIC / name).read_bytes())

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from weakref import WeakSet
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from cma.media import shown_name
@@ -41,8 +42,8 @@ Wanted = dict
 
 @dataclass(frozen=True)
 class Found:
-    """The answer of one model, the sentence's embedding [D] if there are clips, hits by name, and
-    whether nobody ranked.
+    """The answer of one model, the embedding [D] of the sentence, or of what asks without one, if
+    there are clips, hits by name, and whether nobody ranked.
     """
 
     answer: answers.Answer
@@ -64,13 +65,16 @@ class Found:
         return playing.times(path, file, index.length(item), index.config)
 
     def moment(self, item: int) -> float | None:
-        """The time in seconds of the frame of a clip that fits the sentence best.
+        """The time in seconds of the frame of a clip that fits the query best.
 
-        It is None for a picture, a folder of frames, or where no sentence was asked.
+        It is None for a picture, a folder of frames, or where nothing was asked.
         """
         if self.vector is None or (times := self.times(item)) is None:
             return None
-        return times[int((self.answer.index.frames(item).float() @ self.vector).argmax())]
+        frames = self.answer.index.frames(item).float()
+        if not self.answer.query:  # a picture is compared by cosine
+            frames = F.normalize(frames, dim=1)
+        return times[int((frames @ self.vector).argmax())]
 
 
 Columns = dict[str, Found]  # the answers to a query, by the labels of the models
@@ -176,7 +180,7 @@ class Session:
             "adapters": [] if gallery.is_open else list(model.adapters),
             "folders": answers.folders(index),
             "years": gallery.dates().years,
-            "unread": len(index.skipped),
+            "unread": sum(_files(name) for name, _ in index.skipped),
             "kinds": kinds,
             "examples": answers.examples(index),
             "skipped": skipped,
@@ -219,10 +223,8 @@ class Session:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
-        if text and index.column("is_clip").any():
-            with index.using():
-                encoded = index.model.encode_text([text], index.config.max_words)
-            vector = index.model.family.comparable(encoded)[0].float().cpu()
+        if (text or like) and index.column("is_clip").any():
+            vector = index.vector_of_text(text)[0] if text else index.vector_of(like)[0]
         return Found(answer, vector, named)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
@@ -244,10 +246,11 @@ class Session:
             answer = one.answer
             piece = answer.piece(wanted["start"], self.k)
             files = [one.file(hit.item) for hit in piece]
-            hits = [
-                _hit(answer.index, hit, ratio) | {"named": hit.item in one.named}
-                for hit, ratio in zip(piece, _ratios(files), strict=True)
-            ]
+            hits = []
+            for hit, ratio in zip(piece, _ratios(files), strict=True):
+                ranks = [other.answer.rank_of.get(hit.item) for other in found.values()]
+                own = {"named": hit.item in one.named, "ranks": ranks if len(found) > 1 else []}
+                hits.append(_hit(answer.index, hit, ratio) | own)
             about = {
                 "hits": hits,
                 "items": len(answer.index),
@@ -258,6 +261,7 @@ class Session:
                 "newest": one.newest,
                 "seconds": answer.seconds,
                 "cut": answer.cut,
+                "foreign": answer.foreign,
             }
             columns.append(about)
         about = {"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns}
@@ -369,6 +373,12 @@ class Session:
         name = wanted["name"]
         if self._arrivals.add(name, wanted["part"], wanted["parts"], bytes(buffers[0])):
             self.send({"is": "file", "id": wanted["id"], "name": name})
+
+
+def _files(name: str) -> int:
+    """How many files an entry of `skipped` stands for: "248 .heic" for 248."""
+    number, _, suffix = name.partition(" ")
+    return int(number) if number.isdecimal() and suffix.startswith(".") else 1
 
 
 def _where(wanted: Wanted) -> Where:

@@ -3,18 +3,21 @@ need, and what guessing reaches."""
 
 import hashlib
 import re
+import textwrap
 from base64 import b64encode
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from functools import lru_cache
 from html import escape
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 
 import cma
 import explorer
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from cma import training
@@ -23,8 +26,13 @@ from cma.data import RetrievalDataset
 from cma.files import read_jsonl, write_whole
 from cma.media import MediaError
 from cma.recipes import Recipe
+from data_prep.mini.caption_styles import ceiling
+from data_prep.mini.pictures import Picture
+from data_prep.mini.world import RECORDS
 from IPython.display import Markdown
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image, ImageOps
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -343,3 +351,79 @@ def repository() -> Path:
     """Return the root of the repository that the notebook is in."""
     here = Path.cwd()
     return next(p for p in (here, *here.parents) if (p / "pyproject.toml").exists())
+
+
+def small_figures() -> None:
+    """Let figures be JPEG: where there are many pictures, that is a tenth of the bytes of a PNG."""
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
+
+
+def recorded_adapter(model: cma.RetrievalModel, dataset: str) -> str | None:
+    """Load the adapter that `results` has for a benchmark; returns its name in the model.
+
+    None if there is no record, or if it was trained on another backbone. It does not act yet.
+    """
+    place = repository() / "results" / "methods" / f"{dataset}-cross-modal-adapter"
+    if not place.exists():
+        return None
+    try:
+        model.load_adapter(place, "recorded", strict=True)
+    except ValueError:
+        return None
+    model.set_adapter(None)
+    return "recorded"
+
+
+def ranked_rows(title: str, rows: Mapping[str, Sequence[tuple[Image.Image, str, bool]]]) -> Figure:
+    """Draw rows of pictures by their labels, each with a text below; those marked True are framed."""
+    texts = [textwrap.wrap(text, 24) for row in rows.values() for _, text, _ in row]
+    columns, lines = max(map(len, rows.values())), max(map(len, texts))
+    figure, axes = plt.subplots(
+        len(rows),
+        columns,
+        figsize=(1.7 * columns, len(rows) * (1.65 + 0.16 * lines) + 0.35 * bool(title)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, text in zip(axes.flat, texts, strict=False):
+        axis.set_xlabel("\n".join(text), fontsize=8, parse_math=False)
+    for line, (label, row) in zip(axes, rows.items(), strict=True):
+        line[0].set_ylabel(label, fontsize=9)
+        for axis, (picture, _, framed) in zip(line, row, strict=False):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set(visible=framed, color=ORANGE, linewidth=3)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def records_of(dataset: RetrievalDataset) -> list[Picture]:
+    """What each picture of a benchmark shows, all splits; empty where nobody has recorded it."""
+    file = dataset.folder / "media" / RECORDS
+    if dataset.kind != "image" or not file.exists():
+        return []
+    return [record for _, record in read_jsonl(file, Picture)]
+
+
+def shown_in(images: RetrievalDataset) -> list[tuple[str, set, set]]:
+    """Return (what, those of the test, those of training): things, drawings, and pairs of things.
+
+    Empty where nobody has recorded what the pictures show, and without a training split.
+    """
+    seen = {split: (set(), set(), set()) for split in ("test", "train")}
+    for record in (record for record in records_of(images) if record.split in seen):
+        things, drawings, pairs = seen[record.split]
+        codes = sorted(group.code for group in record.scene.groups)
+        things.update(codes)
+        drawings.update((group.code, group.style) for group in record.scene.groups)
+        pairs.update(combinations(codes, 2))
+    names = ("things", "drawings of things", "pairs of things")
+    return list(zip(names, seen["test"], seen["train"], strict=True)) if seen["train"][0] else []
+
+
+def ceiling_of_pictures(images: RetrievalDataset) -> float | None:
+    """The R@1 in % of a reader who understands every caption; None without records."""
+    recorded = {record.id: record for record in records_of(images)}
+    about = [recorded[item.id] for item in images.items if recorded]
+    return ceiling([one.captions for one in about], [one.scene for one in about]) if about else None

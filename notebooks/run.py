@@ -58,7 +58,7 @@ AFTER = {  # these load the adapters that others have trained, unless they are r
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
     "01_data_prep": {**CI, "items": 24},
-    "02_adapter_anatomy": {},
+    "02_adapter_anatomy": {"items": 24, "train_items": 24, "batch_size": 8},
     "03_train_flickr30k": {**CI, "items": 24, "overrides": {"epochs": 2, "batch_size": 8}},
     "04_train_msrvtt": {
         **CI,
@@ -223,6 +223,21 @@ def minutes(notebook: Path) -> int:
     """Return the minutes that a notebook says it takes; 0 if it says seconds."""
     told = re.search(r"\*\*Time:\*\* (\d+) min", notebook.read_text("utf-8"))
     return int(told[1]) if told else 0
+
+
+def reading_minutes(notebook: Path) -> int:
+    """Return how long a notebook takes to read, computed: 200 words or 20 lines of shown code a
+    minute, and 3 minutes for each exercise.
+    """
+    words = lines = exercises = 0
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        folded = r"<details>.*?</details>"
+        if cell.cell_type == "markdown":
+            words += len(re.sub(folded, "", cell.source, flags=re.DOTALL).split())
+        elif not {"hide-input", "setup"} & set(cell.metadata.get("tags", [])):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            exercises += cell.source.endswith("\n    return None")
+    return round(words / 200 + lines / 20 + 3 * exercises)
 
 
 def needed(name: str) -> set[str]:

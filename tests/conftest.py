@@ -12,6 +12,7 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, so one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -36,6 +37,7 @@ from transformers import (
 import data_prep  # noqa: F401 (first: it says so if another package called `cma` is found)
 from cma import AdapterConfig, RetrievalModel, log_to_stdout
 from tests import ROOT
+from tests.hub_server import Hub, serving
 
 log_to_stdout()  # as the programs and notebooks do
 settings.register_profile("push", max_examples=15, deadline=None)
@@ -213,6 +215,23 @@ def clip_folder(toy_clip: CLIPModel, toy_processor: CLIPProcessor, tmp_path: Pat
 def model(toy_clip: CLIPModel, toy_processor: CLIPProcessor) -> RetrievalModel:
     """A toy CLIP `with_adapters`."""
     return with_adapters(toy_clip, toy_processor)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub in this process; the client talks to it alone, and keeps what it fetches there."""
+    with serving() as server:
+        for name, value in {
+            "ENDPOINT": server.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.address
+            + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": False,
+            "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+        }.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,10 @@ LONGEST = 16  # a picture longer than this many times its width is cropped to it
 # to recognise a white drawing
 NEARLY_WHITE = 240
 NEARLY_ALL = 0.98
+KNOWN = {  # what files without a picture often start with
+    b"<": ", but a page of HTML or XML",
+    b"version https://git-lfs": ", but a pointer of Git LFS; run `git lfs pull`",
+}
 DARK = "#404040"  # its background
 # EXIF orientation → turn
 TURNS: dict[object, Image.Transpose] = dict(
@@ -215,5 +219,7 @@ def reason_of(path: Path, error: Exception) -> str:
         return f"{error} Save a smaller copy of it"
     if isinstance(error, UnidentifiedImageError):
         extra = "; HEIC needs the extra `formats`" if LACKING and b"ftyp" in head_of(path) else ""
-        return f"no picture that Pillow knows: it starts with {head_of(path)!r}{extra}"
+        # what the file starts with is not shown: it may be a link to a private one
+        what = next((text for start, text in KNOWN.items() if head_of(path).startswith(start)), "")
+        return f"no picture that Pillow knows{what}{extra}"
     return str(error) or type(error).__name__

@@ -8,7 +8,7 @@ is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.tr
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..data import RetrievalDataset
 from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, class_of, describe
@@ -17,8 +17,11 @@ from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
-from .temporal import STAdapter
+from .temporal import STAdapter, TempMe
 from .tuning import FullFineTuning, Partial, Projection, Replaced, ZeroShot
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 __all__ = [
     "METHODS",
@@ -57,7 +60,7 @@ NAMES = tuple(method.NAME for method in ROWS)
 
 
 def attach(
-    model: nn.Module, method: str | type[Method], name: str, seed: int = 42, **options: object
+    model: RetrievalModel, method: str | type[Method], name: str, seed: int = 42, **options: Any
 ) -> Method:
     """Build a method, add it to a model and activate it: `add_adapter` with a seed.
 
@@ -87,13 +90,15 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
     """Return the options for `attach` of a method on a dataset, as in the paper's table for such
     data.
 
-    The cross-modal adapter gets r and d_s of the dataset's recipe.
+    The cross-modal adapter gets r and d_s of the dataset's recipe, TempMe its number of frames.
     """
     method_class = class_of(method)
     if issubclass(method_class, CrossModalAdapter):
         own = recipe(dataset.recipe)
         sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
         return {key: value for key, value in sizes.items() if key not in method_class.defaults}
+    if issubclass(method_class, TempMe):
+        return {"frames": recipe(dataset.recipe).config.max_frames}
     return method_class.pictures if dataset.kind == "image" else {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import PositiveInt
@@ -15,6 +16,9 @@ from ..adapter import ACTIVATIONS
 from ..files import checked_dataclass
 from ..method import Method
 from ..patching import parts
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 
 @checked_dataclass
@@ -48,10 +52,10 @@ class Bottleneck(nn.Module):
 class Bottlenecks(Method):
     """The base class of methods with one `Bottleneck` for every layer of both towers."""
 
-    Options = BottleneckOptions
+    Options: ClassVar[type] = BottleneckOptions
     activation = "relu"
 
-    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions | TyingOptions) -> None:
         super().__init__(model, options)
         for tower, depth in self.layers.items():
             sizes = self.widths[tower], options.bottleneck_dim, self.activation
@@ -69,7 +73,7 @@ class AdapterATTN(Bottlenecks):
     activation = "gelu"
     pictures = PICTURES
 
-    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
@@ -93,7 +97,7 @@ class AdaptFormer(Bottlenecks):
     weight = 0.1
     pictures = PICTURES
 
-    def __init__(self, model: nn.Module, options: BottleneckOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         if not (model.family.vision.mlp and model.family.text.mlp):
             raise ValueError(f"{self.NAME}: {model.family.name} has no module that is a whole MLP")
         super().__init__(model, options)
@@ -130,7 +134,7 @@ class TiedBottlenecks(Bottlenecks):
     activation = "quick_gelu"
     weight = 0.1
 
-    def __init__(self, model: nn.Module, options: TyingOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
         super().__init__(model, options)
         if options.tied_layers > (max_layers := min(self.layers.values())):
             raise ValueError(
@@ -156,9 +160,10 @@ class TiedBottlenecks(Bottlenecks):
     ) -> Tensor:
         """Return the MLP's output z plus the bottleneck's; `last` counts layers from the end."""
         last = self.layers[tower] - 1 - depth
-        rows = 1.0
+        rows: Tensor | float = 1.0
         if last < len(self.factors):
-            rows = linear(self.projections[tower][last], self.factors[last])[:, None]
+            projections: Any = self.projections[tower]
+            rows = linear(projections[last], self.factors[last])[:, None]
         return z + scale * getattr(self, tower)[depth](z, rows)
 
 

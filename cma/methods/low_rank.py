@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import PositiveFloat, PositiveInt
 from torch import nn
@@ -11,6 +12,9 @@ from .. import require
 from ..files import checked_dataclass
 from ..method import Method
 from .tuning import Replaced
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 
 @checked_dataclass
@@ -34,7 +38,7 @@ class LoRA(Method):
     NAME = "LoRA"
     Options = LoraOptions
 
-    def __init__(self, model: nn.Module, options: LoraOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: LoraOptions) -> None:
         require("methods", "peft")
         from peft import LoraConfig, inject_adapter_in_model
 
@@ -51,7 +55,9 @@ class LoRA(Method):
                     f"{self.NAME}: targets: no projection of CLIP is called {wrong[0]!r}"
                 )
             config = LoraConfig(
-                r=options.rank, lora_alpha=options.alpha, target_modules=sorted(targets)
+                r=options.rank,
+                lora_alpha=options.alpha,  # type: ignore[arg-type]  # it says int and divides
+                target_modules=sorted(targets),
             )
             try:
                 inject_adapter_in_model(config, clip)

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..families import Family, family_of
+from ..families import Backbone, Family, family_of
 from ..files import checked_dataclass
 from ..method import Method
 from ..patching import encoder_layers
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 Prompt = Callable[[int], Tensor]
 
@@ -49,11 +53,12 @@ class Prompted(Method):
     n, D].
     """
 
-    Options = PromptOptions
+    Options: ClassVar[type] = PromptOptions
     scales = False  # a token is either there or not
     towers: tuple[str, ...] = ()
+    text: nn.Parameter
 
-    def __init__(self, model: nn.Module, options: object) -> None:
+    def __init__(self, model: RetrievalModel, options: PromptOptions | ContextOptions) -> None:
         super().__init__(model, options)
         text = model.clip.config.text_config
         reads = model.family.starts + 2  # at least a word and the end
@@ -133,7 +138,7 @@ class MaPLe(Prompted):
     NAME = "MaPLe"
     towers = ("text",)
 
-    def __init__(self, model: nn.Module, options: PromptOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: PromptOptions) -> None:
         super().__init__(model, options)
         pair = self.widths["text"], self.widths["vision"]
         self.coupling = nn.ModuleList(nn.Linear(*pair) for _ in range(self.depth("text")))
@@ -153,7 +158,7 @@ class MaPLe(Prompted):
 
 
 def prompt_vision(
-    clip: nn.Module, prompt: Prompt, depth: int, count: int
+    clip: Backbone, prompt: Prompt, depth: int, count: int
 ) -> Iterator[RemovableHandle]:
     """Put `count` prompts after the patches in each of the first `depth` layers."""
     for i, layer in enumerate(encoder_layers(clip, "vision")[:depth]):
@@ -161,7 +166,7 @@ def prompt_vision(
 
 
 def prompt_text(
-    clip: nn.Module, prompt: Prompt, depth: int, count: int
+    clip: Backbone, prompt: Prompt, depth: int, count: int
 ) -> Iterator[RemovableHandle]:
     """Put `count` prompts after the start token of a caption in each of the first `depth` layers.
 
@@ -195,7 +200,7 @@ def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: 
 
 
 def _make_room(
-    family: Family, at: slice, tower: nn.Module, inputs: tuple, named: dict
+    family: Family, at: slice, tower: Backbone, inputs: tuple, named: dict
 ) -> tuple[tuple, dict]:
     """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep
     the end.

@@ -8,11 +8,15 @@ written to. Once the method is removed, the backbone is bitwise as it was loaded
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..method import Method
+
+if TYPE_CHECKING:
+    from ..model import RetrievalModel
 
 
 class Replaced:
@@ -27,8 +31,9 @@ class Replaced:
 
     def remove(self) -> None:
         """Put the module's own parameter or child back, on the device where the module now is."""
-        if isinstance(self.own, Tensor) and self.own.device != self.value.device:
-            self.own.data = self.own.data.to(self.value.device)
+        own, value = self.own, self.value
+        if isinstance(own, Tensor) and isinstance(value, Tensor) and own.device != value.device:
+            own.data = own.data.to(value.device)
         setattr(self.module, self.name, self.own)
 
 
@@ -56,7 +61,7 @@ class Tuning(Method):
 
     why_not = "its LayerNorms would be rounded too, which the authors' code keeps in float32"
 
-    def __init__(self, model: nn.Module, options: object) -> None:
+    def __init__(self, model: RetrievalModel, options: object) -> None:
         super().__init__(model, options)
         self.family = model.family
         if model.dtype in (torch.float16, torch.bfloat16):
@@ -115,7 +120,7 @@ class Partial(Tuning):
         """Return True for the tensors of a tower's last layer."""
         tower = name.partition("_")[0]
         at = getattr(self.family, tower, None)
-        return bool(at) and f".{at.layers}.{self.layers[tower] - 1}." in name
+        return at is not None and f".{at.layers}.{self.layers[tower] - 1}." in name
 
 
 class Projection(Tuning):

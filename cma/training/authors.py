@@ -45,7 +45,7 @@ class BertAdam(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure: nobody gives one
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from tqdm import tqdm
 from .. import require
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Sequence | Tensor)
 FAILED = -1  # the number of a process that has failed
 TELLING = 30  # seconds in which a process that has failed tells the others
 PATIENCE = datetime.timedelta(hours=2)  # how long to wait for a process that decodes or writes
@@ -57,15 +58,15 @@ class Team:
             with tqdm.external_write_mode():
                 logger.info(text)
 
-    def bar(self, steps: Iterable[T], title: str, **options: object) -> tqdm:
+    def bar(self, steps: Iterable[T], title: str, **options: Any) -> tqdm:
         """Return a progress bar over `steps` that is shown in the first process only."""
         return tqdm(steps, title, **options, mininterval=1, disable=not self.first)
 
-    def own(self, parts: Sequence[T]) -> Sequence[T]:
+    def own(self, parts: S) -> S:
         """Return this process's share of `parts`; the sizes of the shares differ by one at most."""
         start = len(parts) * self.rank // self.count
         end = len(parts) * (self.rank + 1) // self.count
-        return parts[start:end]
+        return cast(S, parts[start:end])
 
     def exchange(self, number: int = 0, failed: str = "") -> list[int]:
         """Return the numbers of all processes, in order; each calls this with its own, from 0.
@@ -101,7 +102,8 @@ class Team:
 
     def on_rank0(self, function: Callable[[], T]) -> T:
         """Call `function` in the first process only and return its result in every process."""
-        return self.all_gather(function() if self.first else None)[0]
+        own: Any = function() if self.first else None
+        return self.all_gather(own)[0]
 
     @contextmanager
     def agree_on_memory(self) -> Iterator[None]:
@@ -122,10 +124,11 @@ class Team:
             where = f"process {everyone.index(1)} of {self.count}: " if self.count > 1 else ""
             raise MemoryError(f"{where}{lacking or 'no memory is left'}") from lacking
 
-    def gather(self, *own: Tensor | Sequence | None) -> tuple[Tensor | Sequence | None, ...]:
+    def gather(self, *own: Any) -> tuple[Any, ...]:
         """Return the rows of all processes, in order; gradients flow only to this process's.
 
-        Each process may have another number of rows. What is None stays None.
+        `own` are tensors, sequences or None, which stays None. Each process may have another number
+        of rows.
         """
         if self.count == 1:
             return own

@@ -58,14 +58,14 @@ def encode(
     if not isinstance(config, ReadConfig):
         raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {reprlib.repr(config)}")
     if not isinstance(config, TrainConfig):
-        config = TrainConfig(**{name: getattr(config, name) for name in vars(ReadConfig())})
+        config = TrainConfig(**vars(config.reading()))
     ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
     pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])
     media = load_media(dataset, pixels, batches, config.workers)
     bar = team.bar(media, f"encode {dataset.split}", total=len(batches), leave=False)
-    frames, masks = [], []
+    pictures, masks = [], []
 
     def ready(embedded: Tensor) -> Tensor:
         return model.family.comparable(embedded).float().cpu()
@@ -77,16 +77,16 @@ def encode(
         attention(model, config.precision),
     ):
         own = team.own(ids.split(math.ceil(len(ids) / team.count)))
-        text = [ready(model.encode_text(part)) for part in own]
+        texts = [ready(model.encode_text(part)) for part in own]
         for part, mask in bar:
-            frames.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
+            pictures.append(ready(model.encode_videos(model_frames(model, part, mask), mask)))
             masks.append(mask)
-    text, frames, masks = (
-        torch.cat(sum(team.all_gather(parts), [])) for parts in (text, frames, masks)
+    text, frames, mask = (
+        torch.cat(sum(team.all_gather(parts), [])) for parts in (texts, pictures, masks)
     )
     if not (text.isfinite().all() and frames.isfinite().all()):
         raise NotFinite(f"{dataset.split}: an embedding is infinite or NaN; train with a lower lr")
-    return Embeddings(text, frames, masks, dataset.text_to_item, cut)
+    return Embeddings(text, frames, mask, dataset.text_to_item, cut)
 
 
 def query_ranks(
@@ -96,7 +96,8 @@ def query_ranks(
     device: torch.device | str = "cpu",
 ) -> dict[str, list[int]]:
     """Return the rank of each right answer: {"text_to_visual": [T], "visual_to_text": [V]}."""
-    similarity = compare(*(tensor.to(device) for tensor in encoded[:3]), config).cpu()
+    text, frames, mask = (tensor.to(device) for tensor in encoded[:3])
+    similarity = compare(text, frames, mask, config).cpu()
     owner = encoded.text_to_item
     back = metrics.visual_ranks(similarity, owner, dataset.protocol["visual_to_text"])
     return {
@@ -108,7 +109,7 @@ def query_ranks(
 def evaluate(
     model: RetrievalModel,
     dataset: RetrievalDataset,
-    config: ReadConfig,
+    config: ReadConfig | None = None,
     pixels: Pixels | None = None,
     samples: int = 10_000,
     team: Team = ALONE,
@@ -119,7 +120,8 @@ def evaluate(
     Args:
         model: with an active adapter, or without one for zero-shot.
         dataset: the split.
-        config: how captions and media are read and compared.
+        config: how captions and media are read and compared; by default as the active adapter was
+            trained (`RetrievalModel.reading`).
         pixels: the reader of media; a new one by default.
         samples: draws of the bootstrap; 0 gives no intervals.
         team: the processes that share the work.
@@ -146,11 +148,15 @@ def evaluate(
     >>> found["texts"], found["text_to_visual"]["R@5"]
     (2, 100.0)
     """
+    config = model.reading(config)
     encoded = encoded or encode(model, dataset, config, pixels, team)
 
     def result() -> dict:
         ranks = query_ranks(encoded, dataset, config, model.device)
-        owners = {"text_to_visual": encoded.text_to_item, "visual_to_text": range(len(dataset))}
+        owners: dict[str, metrics.Array] = {
+            "text_to_visual": encoded.text_to_item,
+            "visual_to_text": range(len(dataset)),
+        }
         drawn = {
             way: metrics.intervals(ranks[way], owner, samples=samples)
             for way, owner in owners.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -42,11 +43,13 @@ def backward_in_parts(
         set_random_state(model.device, before)  # each part with the same dropout as above
         sums: list[Tensor | None] = [None] * len(parameters)
         sizes = [len(part.input_ids) for part in parts]
-        given = zip(text.grad.split(sizes), frames.grad.split(sizes), strict=True)
+        gradients = (cast(Tensor, side.grad).split(sizes) for side in (text, frames))
+        given = zip(*gradients, strict=True)
         for part, of_part in zip(parts, given, strict=True):
             sides = zip(embed(part), of_part, strict=True)
             adapted = [pair for pair in sides if pair[0].requires_grad]  # one tower, or both
-            torch.autograd.backward(*zip(*adapted, strict=True))
+            outputs, of_outputs = zip(*adapted, strict=True)
+            torch.autograd.backward(outputs, of_outputs)
             sums = [_add_gradient(*pair) for pair in zip(sums, parameters, strict=True)]
     for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = None if total is None else team.add_up(total).to(parameter.dtype)

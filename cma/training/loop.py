@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
+from .. import metrics
 from ..checkpoints import write_adapter
 from ..config import TrainConfig
 from ..data import RetrievalDataset
@@ -17,13 +19,13 @@ from ..method import Method
 from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
-from .evaluation import encode, evaluate
+from .evaluation import encode, evaluate, query_ranks
 from .grad_cache import seeded
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
-from .splits import Splits, choose_splits, epoch_batches, epoch_size
+from .splits import Splits, choose_splits, epoch_batches, epoch_size, remarks
 from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
@@ -95,7 +97,8 @@ def train(
             return train(model, dataset, config, on_epoch, team)
 
     # everything is opened once, and what can be wrong is found before the first step
-    name = model.active  # another thread may choose another adapter from here on
+    # another thread may choose another adapter from here on
+    name = cast(str, model.active)  # `check_training` has seen one
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
     with model.using(name):
@@ -104,7 +107,7 @@ def train(
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
     state = team.on_rank0(lambda: resume.find(record, method, team.say) if resuming else None)
-    team.say(words.found(record, dataset.expected))
+    team.say("\n".join([words.found(record, dataset.expected), *remarks(splits, config)]))
     if state and state.record.finished:
         team.say(
             f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
@@ -112,6 +115,7 @@ def train(
         )
         with model.lock:
             resume.set_parameters(method, state.best)
+            method.reading = config.reading()
         return state.record
     for split in filter(None, splits):
         split.require_media()
@@ -192,6 +196,7 @@ class Run:
             # all processes start from the same adapter: the saved one, or the first process's
             start = state.last or team.on_rank0(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)
+            self.method.reading = config.reading()  # goes with the adapter when it is saved
             if state.last:
                 team.say(
                     f"{self.record.folder}: resumed after epoch {len(self.record.history)} and "
@@ -328,6 +333,27 @@ class Run:
         with self.model.lock:
             resume.set_parameters(self.method, self.state.best)
             self.record.metrics = self.evaluate(self.splits.final)
+            self.compare_with_zero_shot()
+
+    def compare_with_zero_shot(self) -> None:
+        """Say what the adapter gains on the final split, with its interval; `record.gain` has it.
+
+        CLIP without an adapter answers the same captions.
+        """
+        final, kept = self.splits.final, self.record.encoded
+        with self.model.using(None):
+            tokens = self.tokens[final.split]
+            alone = encode(self.model, final, self.config, self.pixels, self.team, tokens)
+
+        def gain() -> tuple[float, float, float]:
+            ours, theirs = (
+                query_ranks(one, final, self.config, self.model.device)["text_to_visual"]
+                for one in (kept, alone)
+            )
+            return metrics.bootstrap_difference(ours, theirs, kept.text_to_item)
+
+        self.record.gain = self.team.on_rank0(gain)
+        self.team.say(words.helped(self.record))
 
     def finish(self) -> RunRecord:
         """Write the adapter, its card, the record and the curve; returns the record."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import reprlib
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer
     """
     check_training(model, config)
     restore(model)
-    optimizer_class = torch.optim.AdamW
+    optimizer_class: Any = torch.optim.AdamW
     if config.precision == "fp16":
         from .authors import halve
 

@@ -141,7 +141,7 @@ def plan_of(
 
 
 def until_it_fits(
-    pairs: int, attempt: Callable[[int], T], say: Callable[[str], None] = str
+    pairs: int, attempt: Callable[[int], T], say: Callable[[str], object] = str
 ) -> tuple[int, T]:
     """Call `attempt(pairs)`, with half as many pairs each time memory runs out.
 
@@ -201,7 +201,8 @@ def free_memory(device: torch.device, team: Team) -> float:
         torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]
     try:
-        free = 1024 * int(re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[1])
-    except (OSError, TypeError):  # only Linux says it without another package
-        return math.inf
-    return free / team.count
+        found = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())
+    except OSError:
+        found = None
+    # only Linux says it without another package
+    return 1024 * int(found[1]) / team.count if found else math.inf

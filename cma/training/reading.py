@@ -7,12 +7,11 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import CLIPProcessor
 
 from ..config import TrainConfig
 from ..data import RetrievalDataset
@@ -36,11 +35,13 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
-        return Batch(*(field.to(device) if isinstance(field, Tensor) else field for field in self))
+        return Batch._make(
+            field.to(device) if isinstance(field, Tensor) else field for field in self
+        )
 
     def part(self, rows: slice | Tensor) -> Batch:
         """Return a batch of the pairs at `rows`."""
-        return Batch(*(None if field is None else field[rows] for field in self))
+        return Batch._make(None if field is None else field[rows] for field in self)
 
 
 class Pixels:
@@ -51,7 +52,7 @@ class Pixels:
     not decode them again.
     """
 
-    def __init__(self, processor: CLIPProcessor, config: TrainConfig) -> None:
+    def __init__(self, processor: Any, config: TrainConfig) -> None:
         self.image_processor = processor.image_processor
         self.config = config
         self.cache: dict[tuple, Tensor] = {}
@@ -90,15 +91,15 @@ def load_media(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (frames [B, F, 3, H, W], mask [B, F]) of each batch of item indices.
 
-    `workers` processes decode.
+    `workers` processes decode, at most one for each core.
 
     Raises `cma.media.MediaError` if a file cannot be read (named), or a worker has died.
     """
-    loader = DataLoader(
-        range(len(dataset)),
+    loader: DataLoader[Any] = DataLoader(
+        range(len(dataset)),  # type: ignore[arg-type]  # torch takes any sequence
         batch_sampler=batches,
         collate_fn=partial(_read_or_error, pixels, dataset),  # a worker reads a whole batch
-        num_workers=workers,
+        num_workers=min(workers, cores()),
         worker_init_fn=_end_with_parent,
         generator=torch.Generator(),  # without it the loader draws from the global random state
     )
@@ -115,6 +116,13 @@ def load_media(
         ) from error
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _read_or_error(
     pixels: Pixels, dataset: RetrievalDataset, indices: list[int]
 ) -> tuple | Exception:
@@ -128,8 +136,10 @@ def _read_or_error(
 def _end_with_parent(worker: int) -> None:
     """End a worker when its parent is killed; else it would wait forever to hand over a batch."""
 
+    parent: Any = multiprocessing.parent_process()  # a worker has one
+
     def watch() -> None:
-        multiprocessing.parent_process().join()
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -102,9 +102,9 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
             )
         return None
     try:
-        state = RunState(**torch.load(checkpoint, map_location="cpu", weights_only=True))
-        state.record = parse_json(state.record, RunRecord, str(checkpoint))
-        state.epoch = EpochState(**state.epoch)
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        saved["record"] = parse_json(saved["record"], RunRecord, str(checkpoint))
+        state = RunState(**saved | {"epoch": EpochState(**saved["epoch"])})
     except MemoryError:
         raise
     except Exception as error:  # which one depends on the bytes

@@ -14,6 +14,9 @@ from .. import data
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 
+HELD_OUT_OF = 5  # of so many training items one is held out, if there is no val split
+FEW = 50  # of fewer items, a recall says little
+
 
 class Splits(NamedTuple):
     """The items of a run: trained on, evaluated after each epoch (or None), and at the end."""
@@ -48,10 +51,8 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     watched = usable.get(config.select_on)
     final = usable.get(config.report_on, usable.get("val"))
     if final is None:
-        raise ValueError(
-            f"{dataset.name}: no split to report on; add a val or test split, or set "
-            'select_on="val"'
-        )
+        held = ', or set select_on="val"' if len(dataset) >= HELD_OUT_OF else ""
+        raise ValueError(f"{dataset.name}: no split to report on; add a val or test split{held}")
     splits = Splits(training, watched, final)
     for split in filter(None, splits):
         split.require_captions()
@@ -66,11 +67,12 @@ def hold_out(
     Raises ValueError for fewer than five items.
     """
     ids = sorted(item.id for item in dataset.items)
-    n = min(n, len(ids) // 5)
+    n = min(n, len(ids) // HELD_OUT_OF)
     if n == 0:
+        last = ', or set select_on="last"' if "test" in dataset.splits else ""
         raise ValueError(
-            f"{dataset.name}: no validation split and {len(ids)} training items, expected at least "
-            '5 to hold some out; use select_on="last" or more items'
+            f"{dataset.name}: no val split and {len(ids)} training items, too few to hold some "
+            f"out; add a val split, or items until there are {HELD_OUT_OF}{last}"
         )
     order = torch.randperm(len(ids), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {ids[i] for i in order[:n]}
@@ -118,6 +120,41 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
         f"({count - steps * size} left over); "
         f"epochs × steps: {config.epochs} × {steps:,} = {config.epochs * steps:,} steps"
     )
+
+
+def remarks(splits: Splits, config: TrainConfig) -> list[str]:
+    """Return what is unusual in a run's items, a line each, before it begins."""
+    training, watched, final = splits
+    examples, _ = epoch_size(training, config)
+    said = []
+    if examples < config.batch_size:
+        said.append(f"a batch of {config.batch_size} is cut to the {examples} that there are")
+    batches = epoch_batches(training, config, 0)
+    distinct = [len(training.text_to_item[batch].unique()) for batch in batches]
+    if 2 * sum(distinct) <= sum(map(len, batches)):
+        said.append(
+            f"a batch of {len(batches[0])} pairs has {round(sum(distinct) / len(distinct))} items: "
+            'captions of one item are no negatives; a smaller batch_size or epoch_unit="items" '
+            "repeats fewer"
+        )
+    if watched and config.select_on != "last" and len(watched) < FEW:
+        said.append(
+            f"{watched.split}: the epoch is chosen on {len(watched)} items; with fewer than {FEW} "
+            "that is mostly chance"
+        )
+    places = {media_of(training, item) for item in training.items}
+    if again := sum(media_of(final, item) in places for item in final.items):
+        said.append(
+            f"{final.split}: {again:,} of {len(final):,} items are trained on, too; their recall "
+            "says nothing about new ones"
+        )
+    return said
+
+
+def media_of(dataset: RetrievalDataset, item: data.Item) -> tuple:
+    """Return what tells the media of one item from those of another."""
+    path = (id(dataset.rows), item.file_name) if dataset.rows is not None else dataset.path(item)
+    return path, item.start, item.end
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -153,7 +154,8 @@ def pairs_loss(
     text, frames, mask, *ids = team.gather(text, frames, *batch[2:])
     same = ids if config.mask_same_item else ()  # the authors mask nothing
     with team.agree_on_memory():
-        similarity = compare(*map(model.family.comparable, (text, frames)), mask, config)
+        comparable = model.family.comparable
+        similarity = compare(comparable(text), comparable(frames), mask, config)
         logits = team.once(model.logit_scale) * similarity
         if config.loss == "sigmoid":
             return sigmoid(logits + team.once(model.clip.logit_bias).float(), *same)
@@ -196,7 +198,7 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
     text, frames = embed(model, few, config)
     texts = text.float().norm(dim=-1).mean()
     frames = frames[few.mask.bool()].float().norm(dim=-1).mean()
-    to = model.family.norm
+    to = cast(float, model.family.norm)  # where it is None, nobody asks for this line
     τ = config.temperature
     return (
         f"{model.family.name}: mean norms {texts:.2f} of texts, {frames:.2f} of frames; scaled to "

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 
 class Stopping:
@@ -22,7 +23,7 @@ class Stopping:
         self.say = say
         self.asked = 0  # the number of the signal; 0: none yet
         self.process = os.getpid()
-        self.before: dict[int, object] = {}
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():

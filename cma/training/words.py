@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from .. import require
 from ..files import replacing
+from ..metrics import verdict
 from .record import RunRecord
+from .splits import FEW
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+STEPS = 100  # every curve in results/curves has more
+HARDLY = 0.9  # a loss that is more than this share of the first one has hardly fallen
 logger = logging.getLogger(__name__)
 
 
@@ -36,6 +40,43 @@ def sentence(metrics: dict, record: RunRecord) -> str:
     split = metrics["split"] + (f" {record.label}" if record.select_on == "test" else "")
     counts = f"({metrics['texts']:,} texts, {metrics['items']:,} items)"
     return f"{split} R@1 in %: {', '.join(recalls)} {counts}"
+
+
+def helped(record: RunRecord) -> str:
+    """Return one line: zero-shot's R@1, what the adapter gains, and if nothing why perhaps."""
+    found = record.metrics["text_to_visual"]["R@1"]
+    before = found - record.gain[0]
+    said = f"zero-shot {before:.1f}, with the adapter {found:.1f}: {verdict(record.gain)}"
+    line = f"{record.metrics['split']} text-to-{record.kind} R@1 in %: {said}"
+    if record.gain[1] > 0:
+        return line
+    return f"{line}; not clearly better than without: {likely_cause(record)}"
+
+
+def likely_cause(record: RunRecord) -> str:
+    """Return why a run may have gained nothing, and what to try."""
+    losses = [loss for entry in record.history for _, loss, _ in entry["curve"]]
+    fitted = losses[-1] / losses[0] if losses else 1.0
+    few = f"cma.recipes.recipe(dataset).train_config(items={record.train_items})"
+    if record.gain[2] < 0 and fitted > 1:
+        return f"the loss rose, so the rate ({record.config['lr']:g}) is too high"
+    if record.total_steps < STEPS:
+        return (
+            f"only {record.total_steps:,} steps of {record.config['batch_size']} pairs at most; "
+            f"{few} makes more"
+        )
+    if fitted > HARDLY:
+        rate = record.config["lr"]
+        return f"the loss hardly fell ({losses[0]:.2f} to {losses[-1]:.2f}), so lr={rate:g} is low"
+    if record.metrics["items"] < FEW:
+        return (
+            f"{record.metrics['items']} {record.metrics['split']} items are too few to tell; "
+            f"expected {FEW} or more"
+        )
+    return (
+        f"it fits its own {record.train_items:,} items (loss {losses[-1]:.2f}), but not others: "
+        "more captioned items might help"
+    )
 
 
 def training_curve(record: RunRecord) -> Figure:

@@ -36,6 +36,7 @@ from .weights import ActingWeights, Header
 DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
+TOGETHER = 64  # items that are compared at once: their frames stay in the processor's cache
 AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
 logger = logging.getLogger("explorer.index")
 
@@ -100,8 +101,8 @@ class MediaIndex:
         Args:
             model: Its active adapter and scale embed everything.
             source: A split from `cma.load_dataset`, or the path of a folder.
-            config: An `IndexConfig`: how media are read and compared. Of a `TrainConfig` only these
-                settings are used; give the one that the adapter was trained with.
+            config: An `IndexConfig`: how media are read and compared; of a `TrainConfig` only these
+                settings are used. By default as the active adapter was trained.
             folder: Where the index is saved; without it and `store`, it stays in memory.
             store: A folder or an address such as `s3://bucket/photos`, instead of `folder`, for an
                 index that several processes fill. An index of another model there is refused.
@@ -129,11 +130,9 @@ class MediaIndex:
         """
         if (store is None and shard != (0, 1)) or (store is not None and folder is not None):
             raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
-        weights = ActingWeights(model)
-        header = weights.header(model, IndexConfig.of(config))
-        if config is None and model.active is not None:
-            said = "give the `config` that it was trained with, if that differs from"
-            logger.info(f"{header.adapter_text()}: {said} {header.config}")
+        with model.lock:
+            weights = ActingWeights(model)
+            header = weights.header(model, IndexConfig.of(model.reading(config)))
         uri, shared = (folder, False) if store is None else (store, True)
         built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)
@@ -151,7 +150,7 @@ class MediaIndex:
         indexed 1 / 1 files, 1 of them embedded now
         >>> index.save(folder / "index")
         """
-        with table.writing(table.place(folder), (0, 1)), self.using():
+        with table.writing(table.address(folder), (0, 1)), self.using():
             self.table.copied(folder, media_root=media_root)
 
     def part(self, items: Sequence[int]) -> MediaIndex:
@@ -162,7 +161,7 @@ class MediaIndex:
     def load(
         cls, folder: str | Path, model: RetrievalModel, media_root: str | Path | None = None
     ) -> MediaIndex:
-        """Return the index at a place, open for `model`.
+        """Return the index at an address, open for `model`.
 
         Up to 200,000 items, the embeddings are read with the first query and held in memory.
 
@@ -334,7 +333,7 @@ class MediaIndex:
         [('red.png', 1.0)]
         """
         index = self.now()
-        return index._best(index._media(path), index._compare_means, where, k)
+        return index._best(index.vector_of(path), index._compare_means, where, k)
 
     def ranking(
         self,
@@ -359,14 +358,14 @@ class MediaIndex:
         """What `_ranked` takes: the query as a vector [1, D], and how it is compared."""
         more = [without] if isinstance(without, str) else [*(without or ())]
         if like is None and not more:
-            return self._text(text), self._compare, where
-        parts = [self._text(text)] if text != "" else []
+            return self.vector_of_text(text), self._compare, where
+        parts = [self.vector_of_text(text)] if text != "" else []
         compare = self._compare if parts else self._compare_means
         length = parts[0].norm() if parts else 1.0
         if like is not None:
-            parts.append(self._media(like))
+            parts.append(self.vector_of(like))
         total = sum(F.normalize(one, dim=1) for one in parts)
-        total -= AWAY * sum(F.normalize(self._text(one), dim=1) for one in more)
+        total -= AWAY * sum(F.normalize(self.vector_of_text(one), dim=1) for one in more)
         if not parts or total.norm() < 1e-4:
             raise ValueError("nothing is left of the query; type a few words of what it shows")
         return length * F.normalize(total, dim=1), compare, where
@@ -379,7 +378,7 @@ class MediaIndex:
         MediaFile, MediaError (a ValueError) that names a file that cannot be read, and ValueError
         as `query`.
         """
-        return self._ranked(self._media(path), self._compare_means, where)
+        return self._ranked(self.vector_of(path), self._compare_means, where)
 
     def frame_weights(self, text: str, item: int) -> Tensor:
         """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if
@@ -447,7 +446,7 @@ class MediaIndex:
         pairs = zip(items.tolist(), self.table.column("clip", items).tolist(), strict=True)
         return [f"clip {clip}" if clip else item for item, clip in pairs]
 
-    def _text(self, text: str) -> Tensor:
+    def vector_of_text(self, text: str) -> Tensor:
         """The embedding [1, D] of a sentence."""
         if not isinstance(text, str):
             raise TypeError(
@@ -457,7 +456,7 @@ class MediaIndex:
             raise ValueError("the query is blank; type a few words")
         return self._encode([text])
 
-    def _media(self, path: Like) -> Tensor:
+    def vector_of(self, path: Like) -> Tensor:
         """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted = path
@@ -518,8 +517,11 @@ class MediaIndex:
         # items with the same number of frames need no padding
         for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
-                frames = torch.stack(self.table.frames(items[block]))
-                scores[:, block] = similarity.compare(text, frames, None, self.config)
+                frames = self.table.frames(items[block])
+                for part in range(0, len(block), TOGETHER):
+                    own = torch.stack(frames[part : part + TOGETHER])
+                    places = block[part : part + TOGETHER]
+                    scores[:, places] = similarity.compare(text, own, None, self.config)
         return scores
 
     def _best(

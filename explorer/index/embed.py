@@ -29,7 +29,7 @@ from . import listing, moments
 from .copies import picture_hash
 from .listing import MediaFile, Problem
 from .moments import IndexConfig
-from .table import MEMORY, StorageError, Table, place, writing
+from .table import MEMORY, StorageError, Table, address, writing
 from .weights import Header
 
 BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
@@ -51,7 +51,7 @@ def build(
     shared: bool = False,
     max_files: int | None = None,
 ) -> Table:
-    """List the files of a source, and bring the table at a place up to date; see
+    """List the files of a source, and bring the table at an address up to date; see
     `MediaIndex.build`. A `shared` one is never replaced.
     """
     number, count = shard
@@ -60,7 +60,7 @@ def build(
     root, files, problems = listing.find(source)
     files = list({file.key: file for file in files}.values())
     files = [files[place] for place in spread(len(files), max_files)]
-    uri = place(uri)
+    uri = address(uri)
     with writing(uri, shard):
         building = Building(model, Table.new(uri, header, root), root)
         if uri != MEMORY:
@@ -98,7 +98,7 @@ class Building:
         self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
-        """Use the table that is at the place, if it was made with the same model, adapter, scale
+        """Use the table that is there, if it was made with the same model, adapter, scale
         and config; what of it is damaged is left out.
 
         A `shared` table of another model is refused, and a damaged one unless all files are read

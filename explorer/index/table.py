@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, wraps
 from pathlib import Path
@@ -56,13 +57,15 @@ TABLE, SKIPPED = "media", "skipped"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
 # up to so many items each one is compared with a query; of more, LanceDB finds the nearest
 LARGE = 200_000
-# of the index of a large table: rows in a partition, partitions that are searched, and how many
-# times as many rows as are wanted are compared by their own vectors
-PARTITION, PROBES, REFINE = 4096, 40, 2
+HELD = 2**28  # bytes of the frames of clips that are held at most; of more, each query reads them
+# of the index of a large table: rows in a partition, and partitions that are searched: of a
+# million rows all
+PARTITION, PROBES = 4096, 250
 CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
 # a table of more parts, or so many rows outside of the index, is tidied; who has it open has it as
 # it was for at least so long
 PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
+SHARE = 10_000  # rows for which a table may have one part more, since to join all writes all anew
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
@@ -116,6 +119,18 @@ def reading(method: Callable) -> Callable:
     return read
 
 
+@dataclass(frozen=True, eq=False)
+class Near:
+    """Items of a large table that are near to a query, ascending, as `compared` returns them, and
+    their rows.
+    """
+
+    items: Tensor
+    units: Tensor
+    lengths: Tensor
+    rows: pa.Table
+
+
 class Table:
     """The items of an index, numbered from 0, as they were when the table was opened.
 
@@ -127,12 +142,12 @@ class Table:
 
     def __init__(self, uri: str | Path | None, database: object = None) -> None:
         require("explorer", "lancedb")
-        self.uri = place(uri)
+        self.uri = address(uri)
         self._lock = Lock()
         self._columns: dict[str, np.ndarray] = {}
         self._records: dict[int, MediaFile] = {}  # of items that were asked for
         self._inside: tuple[Where, Tensor] | None = None  # of the last question
-        self._near: tuple[Tensor, pa.Table] | None = None  # items that were found last, their rows
+        self._near: Near | None = None  # what was found last
         self._moved: Path | None = None  # where the media are now
         self._replaces = False  # the first items that are added replace what is there
         with told(self.uri, CLOSED):
@@ -144,10 +159,10 @@ class Table:
 
     @classmethod
     def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
-        """Open the table at a place; `media_root` says where the media are now, if not where they
-        were. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
+        """Open the table at an address; `media_root` says where the media are now, if they have
+        moved. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
-        uri = place(uri)
+        uri = address(uri)
         refuse_older(uri)
         here = "://" not in uri  # LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
@@ -159,9 +174,7 @@ class Table:
 
     @classmethod
     def new(cls, uri: str | Path | None, header: Header, media_root: str | Path) -> Table:
-        """Return a table without items; with the first that are added it replaces what is at the
-        place.
-        """
+        """Return a table without items; with the first that are added it replaces what is there."""
         table = cls(uri)
         table._replaces = table._rows is not None
         table._rows = None
@@ -231,7 +244,7 @@ class Table:
     def _ids(self) -> np.ndarray:
         """LanceDB's number of the row of each item [V]."""
         if self.large:
-            return np.sort(ids_of(self._scan([])))
+            return np.sort(ids_of(self._scan(["length"])))  # of no column it would read all
         order = "place", "file_name", "start", "key"
         rows = self._scan(order)
         # so that a folder stands before what follows its name, as in `listing.find`
@@ -318,7 +331,7 @@ class Table:
     @reading
     def labelled(self, label: str) -> list[MediaFile]:
         """The records of the items with a label."""
-        items = np.sort(self._items(ids_of(self._scan([], f"label = {sql(label)}"))))
+        items = np.sort(self._items(ids_of(self._scan(["label"], f"label = {sql(label)}"))))
         return self.files(torch.from_numpy(items[items >= 0]))
 
     def lengths(self, items: Tensor | None = None) -> Tensor:
@@ -328,7 +341,11 @@ class Table:
     @reading
     def frames(self, items: Tensor) -> list[Tensor]:
         """The embeddings [F, D] of each item's frames."""
-        return self._frames(self._found(items) or self._taken(self._ids[items.numpy()], VECTORS))
+        if len(items) > 1 and self._holds_frames:
+            return [self._held_frames[item] for item in items.tolist()]
+        if near := self._found(items):
+            return self._frames(near[0].rows.take(near[1].numpy()))
+        return self._frames(self._taken(self._ids[items.numpy()], VECTORS))
 
     @reading
     def frames_at(self, ids: np.ndarray) -> list[Tensor]:
@@ -383,6 +400,31 @@ class Table:
             vars(self)["_held"] = units, lengths
             return units, lengths
 
+    @cached_property
+    def _holds_frames(self) -> bool:
+        """Whether the frames of all clips are few enough to be held."""
+        if self.large:
+            return False
+        lengths = self._held[1]
+        return 0 < 4 * self._width() * lengths[lengths > 1].sum() <= HELD
+
+    @cached_property
+    @reading
+    def _held_frames(self) -> list[Tensor]:
+        """The frames of all items: comparing them with their checksums in each query would take
+        longer than the query.
+        """
+        with self._lock:
+            if "_held_frames" in vars(self):
+                return vars(self)["_held_frames"]
+            frames = [torch.empty(0)] * len(self)
+            for batch in self._search(VECTORS).to_batches(LOOKS):
+                for item, own in zip(self._items(ids_of(batch)), self._frames(batch), strict=True):
+                    if item >= 0:
+                        frames[item] = own
+            vars(self)["_held_frames"] = frames
+            return frames
+
     def _width(self) -> int:
         return self._rows.schema.field("vector").type.list_size
 
@@ -392,16 +434,17 @@ class Table:
         if not self.large:
             units, lengths = self._held
             return units[items], lengths[items]
-        rows = self._found(items) or self._taken(self._ids[items.numpy()], MEANS)
-        means, lengths = self._means(rows)
+        if near := self._found(items):
+            return near[0].units[near[1]], near[0].lengths[near[1]]
+        means, lengths = self._means(self._taken(self._ids[items.numpy()], MEANS))
         return unit(means), lengths
 
-    def _found(self, items: Tensor) -> pa.Table | None:
-        """The rows of items that are among those found last, None if some are not."""
+    def _found(self, items: Tensor) -> tuple[Near, Tensor] | None:
+        """What was found last, and where in it some items are; None if some are not in it."""
         near = self._near
-        if near is None or not torch.isin(items, near[0]).all():
+        if near is None or not torch.isin(items, near.items).all():
             return None
-        return near[1].take(torch.searchsorted(near[0], items).numpy())
+        return near, torch.searchsorted(near.items, items)
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
@@ -423,21 +466,22 @@ class Table:
 
     def _nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
         search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
-        search = search.nprobes(PROBES).refine_factor(REFINE)
+        search = search.nprobes(PROBES)
         if where != EVERYWHERE:  # in more partitions, until there are enough
             search = search.where(condition(where)).maximum_nprobes(0)
         search = search.select(["key", *VECTORS, "_distance"]).with_row_id(True)
         rows = once(search.limit(count).to_arrow().sort_by("_rowid"))
         items = torch.from_numpy(self._items(ids_of(rows)))
-        self._near = items, rows
-        return items, self.compared(items)[0] @ vector
+        means, lengths = self._means(rows)
+        self._near = near = Near(items, unit(means), lengths, rows)
+        return items, near.units @ vector
 
     @reading
     def inside(self, where: Where) -> Tensor:
         """The items that are `where`, ascending."""
         last = self._inside
         if last is None or last[0] != where:
-            items = np.sort(self._items(ids_of(self._scan([], condition(where)))))
+            items = np.sort(self._items(ids_of(self._scan(["folder"], condition(where)))))
             last = self._inside = where, torch.from_numpy(items[items >= 0])
         return last[1]
 
@@ -525,6 +569,7 @@ class Table:
             indexed = newest.list_indices()
             if rows > LARGE and not indexed:
                 before = newest.version
+                newest.optimize(cleanup_older_than=KEPT)  # so that additions leave it alone
                 newest.create_index("vector", config=index_config())
                 self._read_back(before)
                 return
@@ -532,7 +577,7 @@ class Table:
             outside = stats.num_unindexed_rows if stats else 0
             parts = newest.stats()["fragment_stats"]["num_fragments"]
             oldest = newest.list_versions()[0]["timestamp"]
-            if parts > PARTS or outside > OUTSIDE or datetime.now() - oldest > KEPT:
+            if parts > PARTS + rows // SHARE or outside > OUTSIDE or datetime.now() - oldest > KEPT:
                 before = newest.version
                 newest.optimize(cleanup_older_than=KEPT)
                 self._read_back(before)
@@ -543,8 +588,8 @@ class Table:
         items: Tensor | None = None,
         media_root: str | Path | None = None,
     ) -> Table:
-        """Write all rows, or some items, to a place, replacing what is there; it notes the folder
-        of the media, or `media_root` instead.
+        """Write all rows, or some items, to an address, replacing what is there; it notes the
+        folder of the media, or `media_root` instead.
         """
         copy = Table.new(uri, self.header, media_root or self.media_root)
         names = self._rows.schema.names
@@ -625,7 +670,7 @@ class Table:
 # ---- where they are
 
 
-def place(uri: str | Path | None) -> str:
+def address(uri: str | Path | None) -> str:
     """Return a folder as an absolute path, an address such as `s3://bucket/photos` as it is, and
     that of the memory of this process for None.
     """

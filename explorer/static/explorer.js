@@ -54,11 +54,11 @@ const PAGE = `
     </progress> <span data-part="doing"></span> <button data-part="stop">cancel</button></p>
   <p class="cma-alert cma-row" data-part="question" role="alert" hidden></p>
   <p class="cma-alert" data-part="gone" role="alert"></p><p class="cma-alert" data-part="alert" role="alert"></p>
-  <p class="cma-note" data-part="said" role="status"></p>
-  <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div>
   <p class="cma-note" data-part="heading" role="status"></p>
 </div>
-<div class="cma-results" data-part="results" tabindex="-1"></div>`;
+<div class="cma-results" data-part="results" tabindex="-1"></div>
+<div class="cma-bar"><p data-part="said" role="status"></p>
+  <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div></div>`;
 
 /** Make an element whose keys JupyterLab ignores. A function as attribute handles the event of its name. */
 function make(tag, attributes = {}, ...children) {
@@ -197,8 +197,10 @@ function makeTile(column, hit, explorer, act) {
   const { shown } = explorer, { newest } = column.about;
   const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", copies];
-  const rank = `${hit.rank}${hit.right ? " ✓" : ""}${hit.named ? " name" : ""}`;
+  const there = newest ? null : column.elsewhere(hit), moved = there && `${there < hit.rank ? "▼" : "▲"}${count(there)}`;
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", copies,
+    there && `rank ${count(there)} in the other model`];
+  const rank = [hit.rank, hit.right && "✓", hit.named && "name", there !== hit.rank && moved].filter(Boolean).join(" ");
   const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
   const info = newest ? [title] : [title, hit.score.toFixed(3)];
@@ -207,13 +209,15 @@ function makeTile(column, hit, explorer, act) {
     image, ...(newest ? [] : [make("span", { class: "cma-rank" }, rank)]), make("span", { class: "cma-info" }, ...info));
   if (clip) tile.append(make("span", { class: "cma-clip" }, "▶"));
   if (copies) tile.append(make("span", { class: "cma-alike" }, copies));
+  tile.append(make("span", { class: "cma-tick", title: "choose it" }));
+  for (const [event, on] of [["pointerenter", true], ["pointerleave", false]]) tile.addEventListener(event, () => explorer.light(tile, on));
   return Object.assign(tile, { column: column.label, hit, shot, image, fail });
 }
 
 /** The results of one model: rows of one height each, as wide as the column. */
 class Column {
-  constructor(about) {
-    Object.assign(this, { about, label: about.label, tiles: [], last: 0 });
+  constructor(about, at) {
+    Object.assign(this, { about, at, label: about.label, tiles: [], last: 0 });
     this.title = about.newest ? "newest first" : about.zero ? ZERO_SHOT : about.label;
     this.grid = make("div", { class: "cma-grid", keydown: (event) => this.walk(event) });
     this.node = make("section", { class: "cma-column", "aria-label": this.title, "data-label": about.label },
@@ -221,13 +225,18 @@ class Column {
   }
 
   facts() {
-    const { items, ranked, right, seconds, cut, newest } = this.about;
+    const { items, ranked, right, seconds, cut, foreign, newest } = this.about;
     if (newest) return ranked < items ? `${count(ranked)} of ${plural(items, "item")}` : "";
     const all = plural(items, "item"), place = right && `right answer at rank ${count(right)}`;
     const facts = [ranked < items ? `${count(ranked)} of ${all}` : all, `${seconds.toFixed(3)} s`, place];
-    if (cut) facts.push("the query is longer than the model takes: its end is left out");
+    if (foreign) facts.push("this model does not know the script of the query: ask in English, or start with a multilingual "
+      + "backbone, such as --backbone google/siglip-base-patch16-256-multilingual");
+    else if (cut) facts.push("the query is longer than the model takes: its end is left out");
     return facts.filter(Boolean).join(" · ");
   }
+
+  /** The rank of a result in the other column, if there are two and it is ranked there. */
+  elsewhere({ ranks = [] }) { return ranks.length === 2 ? ranks[1 - this.at] : null; }
 
   add(hits, explorer) {
     const first = this.tiles.length;
@@ -303,7 +312,7 @@ class Picks {
     if (event.shiftKey && this.last?.column === column) {
       const [from, to] = [this.last.at, at].sort((one, other) => one - other);
       column.tiles.slice(from, to + 1).forEach((one) => this.set(one, true));
-    } else if (event.ctrlKey || event.metaKey || event.shiftKey) this.set(tile, !this.chosen.has(tile));
+    } else if (event.ctrlKey || event.metaKey || event.shiftKey || event.target.closest(".cma-tick")) this.set(tile, !this.chosen.has(tile));
     else return this.explorer.viewer.open(column, at);
     this.last = { column, at };
     this.show();
@@ -327,7 +336,8 @@ class Picks {
 
   /** Show how many are chosen, and what can be done with them. */
   show() {
-    const { picked } = this.explorer, { size } = this.chosen;
+    const { picked, node } = this.explorer, { size } = this.chosen;
+    node.classList.toggle("cma-choosing", size > 0);
     picked.hidden = !size;
     this.say(size ? `${plural(size, "result")} chosen` : "");
     if (!size) return picked.replaceChildren();
@@ -371,13 +381,17 @@ class Viewer {
   constructor(explorer) {
     const about = make("aside", { tabindex: 0, "aria-label": "about this result" });
     const node = make("dialog", { class: "cma-viewer", "aria-label": "one result" });
-    Object.assign(this, { explorer, about, node, picture: make("img", { click: () => this.zoom() }), muted: true });
+    const moves = { pointerdown: (event) => this.press(event), pointermove: (event) => this.drag(event),
+      pointerup: (event) => this.lift(event), pointercancel: (event) => this.lift(event), click: (event) => this.zoom(event) };
+    Object.assign(this, { explorer, about, node, muted: true, fingers: new Map(), view: { scale: 1, x: 0, y: 0 } });
+    this.picture = make("img", { draggable: "false", load: () => this.sized(), error: () => this.withoutOriginal(), ...moves });
     const on = { loadedmetadata: () => this.begin(), error: () => this.refused(), volumechange: () => { this.muted = this.video.muted; } };
     this.video = make("video", { controls: true, playsinline: true, hidden: true, ...on });
     this.wait = make("p", { class: "cma-wait", role: "status" });
     const close = () => this.close(), back = () => this.step(-1), ahead = () => this.step(1);
     const button = (label, sign, click) => make("button", { "aria-label": label, title: label, click }, sign);
     const full = () => (document.fullscreenElement ? document.exitFullscreen() : this.stage.requestFullscreen?.());
+    const wheel = (event) => this.picture.hidden || (own(event) ?? this.magnify(event, this.view.scale * 1.002 ** -event.deltaY));
     this.stage = make("div", { class: "cma-stage" }, this.picture, this.video, this.wait, button("previous result", "‹", back),
       button("next result", "›", ahead), button("close", "×", close), button("full screen", "full", full));
     this.node.append(this.stage, this.about);
@@ -385,13 +399,14 @@ class Viewer {
     this.node.addEventListener("cancel", (event) => own(event) ?? close());
     this.node.addEventListener("close", () => this.left());
     this.node.addEventListener("click", ({ target }) => target === this.node && close());
+    this.stage.addEventListener("wheel", wheel, { passive: false });
     this.stage.addEventListener("touchstart", ({ touches }) => { this.touched = touches[0].clientX; }, { passive: true });
     this.stage.addEventListener("touchend", (event) => this.swipe(event), { passive: true });
   }
 
   swipe({ target, changedTouches }) {
     const way = changedTouches[0].clientX - this.touched;
-    if (Math.abs(way) > 50 && target !== this.video && !this.stage.matches(".cma-zoomed")) this.step(way < 0 ? 1 : -1);
+    if (Math.abs(way) > 50 && target !== this.video && this.view.scale === 1 && !this.pinched) this.step(way < 0 ? 1 : -1);
   }
 
   key(event) {
@@ -403,7 +418,78 @@ class Viewer {
 
   pause() { this.video[this.video.paused ? "play" : "pause"](); }
 
-  zoom() { this.stage.classList.toggle("cma-zoomed"); }
+  /** A click enlarges a picture where one clicks, to its own pixels; a second one shows all of it again. */
+  zoom(event) {
+    if (this.dragged) return;
+    this.clicked = this.view.scale > 1 ? null : event;
+    this.magnify(event, this.clicked ? this.ownScale() : 1);
+  }
+
+  /** The scale at which a pixel of the picture is one of the screen, at least 2. */
+  ownScale() {
+    const { naturalWidth, naturalHeight, clientWidth, clientHeight } = this.picture;
+    return Math.max(2, Math.max(naturalWidth / clientWidth, naturalHeight / clientHeight) / devicePixelRatio);
+  }
+
+  /** Enlarge the picture to a scale, so that what is at the pointer stays there. */
+  magnify({ clientX, clientY }, scale) {
+    const { view } = this, { left, top } = this.stage.getBoundingClientRect(), before = view.scale;
+    view.scale = Math.max(1, Math.min(40, scale));
+    const grown = view.scale / before;
+    this.place(clientX - left - (clientX - left - view.x) * grown, clientY - top - (clientY - top - view.y) * grown);
+    if (view.scale > 1) this.original();
+  }
+
+  /** Move the enlarged picture, but no edge of the stage into it. */
+  place(x, y) {
+    const { view, stage, picture } = this, { scale } = view;
+    view.x = Math.min(0, Math.max(stage.clientWidth * (1 - scale), x));
+    view.y = Math.min(0, Math.max(stage.clientHeight * (1 - scale), y));
+    picture.style.transformOrigin = `${-picture.offsetLeft}px ${-picture.offsetTop}px`;  // the stage's corner
+    picture.style.transform = scale > 1 ? `translate(${view.x}px, ${view.y}px) scale(${scale})` : "";
+    stage.classList.toggle("cma-zoomed", scale > 1);
+  }
+
+  /** Show the file's own pixels instead of the copy, where the file is served and the browser knows it. */
+  original() {
+    const { known, picture } = this;
+    if (!known || known.file === null || this.hit.kind !== "image" || this.whole) return;
+    this.whole = true;
+    picture.src = this.addressOf(known.file);
+  }
+
+  withoutOriginal() { if (this.whole && this.held[0]) this.picture.src = this.held[0]; }
+
+  /** A small picture is shown at most twice as large as it is. */
+  sized() {
+    const { picture, known } = this, copy = known && !this.whole, { naturalWidth: width, naturalHeight: height } = picture;
+    if (copy) Object.assign(picture.style, { maxWidth: `${2 * width}px`, maxHeight: `${2 * height}px` });
+    if (this.whole && this.clicked) this.magnify(this.clicked, this.ownScale());  // as large as the click wanted
+  }
+
+  press(event) {
+    this.dragged = false;
+    this.clicked = null;
+    this.pinched = this.fingers.size > 0;
+    this.fingers.set(event.pointerId, event);
+    this.picture.setPointerCapture(event.pointerId);
+  }
+
+  /** One finger or the mouse moves an enlarged picture, two enlarge it. */
+  drag(event) {
+    const { fingers, view } = this, last = fingers.get(event.pointerId);
+    if (!last) return;
+    const other = [...fingers.values()].find(({ pointerId }) => pointerId !== event.pointerId);
+    fingers.set(event.pointerId, event);
+    const [by, down] = [event.clientX - last.clientX, event.clientY - last.clientY];
+    this.dragged ||= Math.hypot(by, down) > 2;
+    if (!other) return view.scale > 1 && this.place(view.x + by, view.y + down);
+    const apart = (one) => Math.hypot(one.clientX - other.clientX, one.clientY - other.clientY) || 1;
+    const middle = { clientX: (event.clientX + other.clientX) / 2, clientY: (event.clientY + other.clientY) / 2 };
+    this.magnify(middle, view.scale * apart(event) / apart(last));
+  }
+
+  lift({ pointerId }) { this.fingers.delete(pointerId); }
 
   step(by) {
     const at = this.at + by;
@@ -418,6 +504,7 @@ class Viewer {
   }
 
   left() {
+    if (document.fullscreenElement) document.exitFullscreen();
     this.still();
     this.explorer.send("stop");
     this.explorer.page?.leave();
@@ -438,8 +525,10 @@ class Viewer {
     this.still();
     this.held?.forEach((address) => URL.revokeObjectURL(address));
     this.held = [];
-    this.stage.classList.remove("cma-zoomed");
-    Object.assign(this, { column, at, hit, which, known: null, part: null, times: [] });
+    Object.assign(this, { column, at, hit, which, known: null, part: null, times: [], whole: false });
+    Object.assign(this.view, { scale: 1 });
+    this.place(0, 0);
+    Object.assign(this.picture.style, { maxWidth: "", maxHeight: "" });
     Object.assign(this.picture, { src: explorer.previews.kept.get(shot) ?? "", alt: hit.title });
     const words = explorer.shown.text;
     this.reason = make("div", {}, words ? "…" : explorer.shown.like || explorer.shown.file ? "Asked by a picture or clip: no words to explain by." : "");
@@ -457,9 +546,9 @@ class Viewer {
   /** Say its rank by every model, or the rank of a copy that is shown instead of it. */
   places() {
     const shows = ({ hit }) => [hit.key, ...hit.alike].includes(this.hit.key);
-    return this.explorer.columns.filter(({ about: { newest } }) => !newest).map(({ tiles, title }) => {
-      const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it";
-      if (!hit) return `${title}: beyond rank ${count(tiles.length)}`;
+    return this.explorer.columns.filter(({ about: { newest } }) => !newest).map(({ tiles, title, at }) => {
+      const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it", rank = this.hit.ranks?.[at];
+      if (!hit) return rank ? `${title}: rank ${count(rank)}` : `${title}: beyond rank ${count(tiles.length)}`;
       return `${title}: rank ${count(hit.rank)}${by}, ${alike(hit.score)}`;
     });
   }
@@ -513,7 +602,7 @@ class Viewer {
     return Object.entries(known).filter(([, value]) => value).map((pair) => pair.join(": "));
   }
 
-  addressOf(number) { return `file/${this.explorer.setup.tab}/${number}${location.search}`; }
+  addressOf(number) { return `file/${this.explorer.setup.tab}/${number}`; }
 
   offer(href) {
     const show = () => this.explorer.send("reveal", this.which);
@@ -594,6 +683,7 @@ class Explorer {
   constructor(model, page) {
     Object.assign(this, { model, page, setup: model.get("setup"), columns: [], store: new Store(), shown: NOTHING });
     this.id = Math.floor(Math.random() * 1e9);  // of the last request; each view of a widget has its own
+    this.sent = new Set();  // names of files that were sent, so that the partner may have them
     this.agreed = new Set();  // the models that may be embedded, by their names and strength
     this.picks = new Picks(this);
     this.build();
@@ -657,12 +747,22 @@ class Explorer {
     if (event.type === "drop") this.sendFile(event.dataTransfer.files[0]);
   }
 
+  /** Ask by the file of the address, which this browser kept. */
+  async askKept(query) {
+    const file = await this.page?.kept(query.file);
+    if (file) return this.sendFile(file);
+    this.fail(`${query.file}: no such file is here any more; choose another, or search by words`);
+    this.search({ ...query, file: "" }, false);
+  }
+
   async sendFile(file) {
     const { id, setup: { megabytes: most } } = this, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
     this.chosen.value = "";
     if (!file) return;
     if (file.size > most * 1e6) return this.fail(`${file.name}: more than ${most} MB; choose a smaller file`, true);
+    this.page?.keep(file).catch(() => {});  // a browser that keeps nothing asks by it nevertheless
     if (!this.active) this.wait("file", `sending ${file.name} …`);
+    this.sent.add(file.name);
     for (let part = 0; part < parts && id === this.id; part++) {  // until it is cancelled
       const bytes = await file.slice(part * PART, (part + 1) * PART).arrayBuffer().catch(() => null);
       if (!bytes) return this.fail(`${file.name}: cannot be read; choose a picture or clip`, true);
@@ -696,7 +796,7 @@ class Explorer {
     fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
     fill(this.year, ["all years", ""], ...years.map((year) => [year]));
     const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
-    const summary = make("summary", {}, `${plural(unread, "file")} could not be read`);
+    const summary = make("summary", {}, `${plural(unread, "file")} could not be read: which, and why`);
     this.unread.hidden = !unread;
     this.unread.replaceChildren(summary, list([...skipped, ...more]));
     this.about = `Model ${model}.`;
@@ -707,6 +807,7 @@ class Explorer {
     this.close();
     this.done();
     this.heading.textContent = plural(items, "item");
+    if (this.next.file && this.page && !this.sent.has(this.next.file)) return this.askKept(this.next);
     this.search(this.next, false);
     if (same(this.next, NOTHING) && examples[0]) this.toggle(this.lists()[0]);
   }
@@ -834,13 +935,17 @@ class Explorer {
 
   more() {
     const all = this.columns.every(({ tiles, about: { ranked } }) => tiles.length >= ranked);
+    if (all && this.page) this.page.top = 0;
     if (this.growing || this.pending || all) return;
     this.growing = true;
     this.send("more", { start: Math.max(...this.columns.map((column) => column.tiles.length)) });
   }
 
   grow() {
-    const { scrollTop, clientHeight, scrollHeight } = this.results;
+    const { results, page } = this;
+    if (page?.top) results.scrollTop = page.top;  // where one was, once so many results are there
+    const { scrollTop, clientHeight, scrollHeight } = results;
+    if (page?.top && scrollTop > page.top - 2) page.top = 0;
     if (scrollHeight - scrollTop < 3 * clientHeight) this.more();
   }
 
@@ -862,6 +967,15 @@ class Explorer {
   fail(text, file = false) {
     if (!file || this.active === "file") this.done();  // a refused file does not stop a search
     this.alert.textContent = text;
+  }
+
+  /** A query could not be sent: the address keeps it, so the page asks it once the server is back and loads it again. */
+  unsent() {
+    const { pending } = this;
+    if (!pending) return this.done();
+    this.done();
+    this.page.remember({ ...this.plain(pending), ...pending.view, media: this.media.value }, true, 0);
+    this.gone.textContent = "The server does not answer. Your query is kept, and asked once the server is back.";
   }
 
   receive(answer, views) {
@@ -900,13 +1014,13 @@ class Explorer {
 
   /** Replace the results by those of the search that was pending; `picture` asked. */
   replace(columns, picture) {
-    const { remember, typed, asks: _, ...query } = this.pending;
+    const { remember, typed, asks: _, ...query } = this.pending, top = this.results.scrollTop;
     this.done();
     this.picks.clear();
     this.viewer.node.close();
     this.shown = query;
     this.previews.reset();
-    this.columns = columns.map((about) => new Column(about));
+    this.columns = columns.map((about, at) => new Column(about, at));
     this.results.replaceChildren(...this.columns.map((column) => column.node));
     this.results.scrollTop = 0;
     if (this.box.value === typed && (remember || !typed)) this.box.value = query.text;  // otherwise someone is typing
@@ -915,7 +1029,13 @@ class Explorer {
     this.chip(query, picture);
     this.note.textContent = words ? this.about : `${this.about} ${this.hint}`;
     if (words) this.store.add(this.plain(query));
-    this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember);
+    this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember, top);
+  }
+
+  /** Light up the same result in the other columns. */
+  light({ hit }, on) {
+    const keys = [hit.key, ...hit.alike], twin = (tile) => tile.classList.toggle("cma-twin", on && keys.includes(tile.hit.key));
+    if (this.columns.length > 1) this.columns.forEach(({ tiles }) => tiles.forEach(twin));
   }
 
   /** Show the picture or clip that asks, with a button that takes it away. */
@@ -935,26 +1055,42 @@ class Explorer {
   }
 }
 
-/** The page of its own: its address holds all that decides the results, and Back closes what is large first. */
+/** The page of its own: its address holds all that decides the results, and Back closes what is large first. `top` is
+ *  where the results were scrolled to when one left them. */
 class Page {
+  top = 0;
+
   read() {
     const query = new URLSearchParams(location.hash.slice(1)), get = (name) => query.get(name) ?? "";
     const view = { strength: query.has("strength") ? Number(get("strength")) : null };
     view.adapters = query.has("model") ? query.getAll("model").map((name) => name || null) : null;
     for (const name of Object.keys(VIEW)) view[name] = get(name);
-    return { ...NOTHING, text: get("q"), like: get("like"), media: query.get("in"), view };
+    return { text: get("q"), like: get("like"), file: get("file"), media: query.get("in"), view };
   }
 
-  /** A query by a file cannot be asked again, so the address then holds the rest alone. */
-  remember({ media, text, like, adapters, strength, ...view }, isNew) {
-    const query = new URLSearchParams({ ...(text && { q: text }), ...(like && { like }) });
+  /** Keep the file that asks, the last one alone, for when the page is loaded again; "" if the browser does not. */
+  async keep(file) {
+    await caches.delete(STORE);
+    await (await caches.open(STORE)).put(`/${encodeURIComponent(file.name)}`, new Response(file));
+  }
+
+  /** The kept file of a name, null where there is none. */
+  async kept(name) {
+    const answer = await caches.match(`/${encodeURIComponent(name)}`, { cacheName: STORE }).catch(() => null);
+    return answer && new File([await answer.blob()], name);
+  }
+
+  remember({ media, text, like, file, adapters, strength, ...view }, isNew, top) {
+    const query = new URLSearchParams({ ...(text && { q: text }), ...(like && { like }), ...(file && { file }) });
     query.set("in", media);
     for (const name of adapters) query.append("model", name ?? "");
     query.set("strength", strength);
     for (const name of Object.keys(VIEW)) if (view[name]) query.set(name, view[name]);
     const address = `#${query}`;
     const way = isNew && !history.state?.large ? "pushState" : "replaceState";
-    if (address !== location.hash) history[way](null, "", address);
+    if (address === location.hash) return;
+    if (way === "pushState") history.replaceState({ top }, "");  // for who comes back
+    history[way](null, "", address);
   }
 
   /** What is large is a step of its own in the browser's history. */
@@ -987,19 +1123,23 @@ function render({ model, el }) {
   const ended = new AbortController(), { signal } = ended;
   const begin = ({ media, view = null, ...query }) => explorer.choose(media, query, view);
   const receive = (answer, views) => explorer.receive(answer, views);
-  const gone = (text) => { explorer.gone.textContent = text; };
+  const gone = (text) => { explorer.gone.textContent ||= text; }, unsent = () => explorer.unsent();
   model.on("msg:custom", receive);
   el.append(explorer.node);
   const query = page?.read() ?? NOTHING;
   begin(same(query, NOTHING) ? { ...query, text: explorer.setup.query } : query);
   if (page) {
     model.on("gone", gone);
-    addEventListener("popstate", () => {
+    model.on("unsent", unsent);
+    addEventListener("popstate", ({ state }) => {
       const { leaving } = page, { node } = explorer.viewer;
       page.leaving = false;
-      if (node.open) node.close();
-      else if (!leaving) begin(page.read());
+      if (node.open) return node.close();
+      if (leaving) return;
+      page.top = state?.top ?? 0;
+      begin(page.read());
     }, { signal });
+    if (history.state?.large) page.leave();  // it was loaded again while a result was large
     document.addEventListener("keydown", (event) => event.target === document.body && explorer.key(event), { signal });
     explorer.box.focus();
   } else {
@@ -1008,7 +1148,7 @@ function render({ model, el }) {
   }
   return () => {
     model.off("msg:custom", receive);
-    if (page) model.off("gone", gone);
+    if (page) model.off("gone", gone) ?? model.off("unsent", unsent);
     clearTimeout(explorer.silence);
     ended.abort();
     explorer.resized.disconnect();

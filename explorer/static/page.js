@@ -7,7 +7,7 @@ const UNKNOWN = "This page is no longer known: open the address that was printed
 /** Stands for the widget's model: the setup, and messages in both directions. */
 class SocketModel {
   constructor(begin) {
-    Object.assign(this, { begin, setup: null, listeners: { "msg:custom": new Set(), gone: new Set() } });
+    Object.assign(this, { begin, setup: null, listeners: { "msg:custom": new Set(), gone: new Set(), unsent: new Set() } });
     this.connect();
   }
 
@@ -17,7 +17,7 @@ class SocketModel {
   tell(kind, ...what) { this.listeners[kind].forEach((listener) => listener(...what)); }
 
   connect() {
-    this.socket = new WebSocket(`ws://${location.host}/socket${location.search}`);
+    this.socket = new WebSocket(`ws://${location.host}/socket`);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("message", ({ data }) => this.receive(data));
     this.socket.addEventListener("close", () => this.lost());
@@ -26,7 +26,7 @@ class SocketModel {
   /** Say what is wrong, and connect again. */
   async lost() {
     setTimeout(() => this.connect(), AGAIN);
-    const answer = await fetch(`./${location.search}`, { cache: "no-store" }).catch(() => null);
+    const answer = await fetch("./", { cache: "no-store" }).catch(() => null);
     if (!answer || !answer.ok) this.tell("gone", answer ? UNKNOWN : GONE);
   }
 
@@ -41,7 +41,7 @@ class SocketModel {
   }
 
   send(content, _, buffers = []) {
-    if (this.socket.readyState !== WebSocket.OPEN) return;
+    if (this.socket.readyState !== WebSocket.OPEN) return ["search", "cost"].includes(content.do) && setTimeout(() => this.tell("unsent"));
     const sizes = buffers.map((one) => one.byteLength);
     const text = new TextEncoder().encode(JSON.stringify({ content, sizes })), head = new DataView(new ArrayBuffer(4));
     head.setUint32(0, text.length);
@@ -49,5 +49,5 @@ class SocketModel {
   }
 }
 
-const { default: explorer } = await import(`./explorer.js${location.search}`);
+const { default: explorer } = await import("./explorer.js");
 const model = new SocketModel(() => explorer.render({ model, el: document.body }));

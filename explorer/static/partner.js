@@ -2,6 +2,7 @@
 // `python -m explorer.site` has written beside it, as session.py answers them from an index.
 
 const STEP = 60, DEPTH = 1000, AWAY = 0.5;  // results in an answer; items ranked by all frames; weight of -words
+const BYTES_A_LETTER = 1.5;  // tokens a letter, from which on a tokenizer does not know a script
 const CLOSE = 4, ALIKE = 0.95;  // bits in which the hashes of copies differ, least cosine of a picture and its copy
 const LISTED = 50, LONG = 500, FOUND = 4;  // most entries of a list, characters of a text, searches kept
 const ZERO_SHOT = "zero-shot", TAKEN = "upload the whole folder again";
@@ -150,14 +151,21 @@ class Towers {
     });
   }
 
-  /** Return the embedding of a sentence, and whether its end was cut. */
+  /** Whether most letters of a text are of a script that the tokenizer cuts into single bytes. */
+  isForeign(text) {
+    const letters = text.match(/\p{L}/gu) ?? [], others = letters.filter((one) => one > "\x7f");
+    const tokens = this.tokenizer.encode(others.join("")).ids.length - 2;  // without start and end
+    return 2 * others.length > letters.length && tokens > BYTES_A_LETTER * others.length;
+  }
+
+  /** Return the embedding of a sentence, whether its end was cut, and whether its script is unknown. */
   async embed(text, adapter, strength, most, report) {
     await this.open(report);
     let { ids } = this.tokenizer.encode(text);
     const longest = Math.min(this.site.places, most ?? Infinity), cut = ids.length > longest;
     if (cut) ids = [...ids.slice(0, longest - 1), ids.at(-1)];
     const asked = new this.ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
-    return { vector: await this.run(this.text, { ids: asked }, adapter, strength, ""), cut };
+    return { vector: await this.run(this.text, { ids: asked }, adapter, strength, ""), cut, foreign: this.isForeign(text) };
   }
 
   /** Return the embedding of a picture that is `prepared`. */
@@ -361,11 +369,12 @@ export class Partner {
   async ask(wanted, media, label, adapter, { words: asked, without, like, picture }) {
     const begin = performance.now(), index = await media.index(label), { order, names, strength } = wanted;
     const inside = media.inside(wanted), isNewest = !asked && !without.length && like === null && !picture;
-    const answer = { label, index, cut: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
+    const answer = { label, index, cut: false, foreign: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
     const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
     const embed = async (text) => {
-      const { vector, cut } = await this.towers.embed(text, adapter, strength, index.config.max_words, report);
+      const { vector, cut, foreign } = await this.towers.embed(text, adapter, strength, index.config.max_words, report);
       answer.cut ||= cut;
+      answer.foreign ||= foreign;
       return vector;
     };
     if (isNewest) {
@@ -417,20 +426,28 @@ export class Partner {
   more({ id, start }) {
     const search = this.found.get(id);
     if (!search) return;
-    const columns = [...search.columns.values()].map((answer) => this.column(answer, search.media, start));
+    const answers = [...search.columns.values()], columns = answers.map((answer) => this.column(answer, search.media, start, answers));
     this.tell({ is: "hits", id, start, columns }, search.picture && !start ? [search.picture.jpeg] : []);
   }
 
-  column({ label, ranked, right, seconds, cut, newest, named, moments }, { items }, start) {
+  /** The rank of each item; copies and other moments have that of their result. */
+  ranks({ ranked, moments }) {
+    const ranks = new Map(), set = (one, rank) => ranks.has(one) || ranks.set(one, rank);
+    ranked.forEach(([item, , alike = []], at) => [item, ...alike, ...moments.get(item) ?? []].forEach((one) => set(one, at + 1)));
+    return ranks;
+  }
+
+  column({ label, ranked, right, seconds, cut, foreign, newest, named, moments }, { items }, start, answers) {
+    const others = answers.length > 1 ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
-      const { title, file, path, kind, ratio } = items[item], others = moments.get(item) ?? [];
+      const { title, file, path, kind, ratio } = items[item], also = moments.get(item) ?? [];
       return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
-        moments: others.slice(0, LISTED).map((one) => items[one].start) };
+        moments: also.slice(0, LISTED).map((one) => items[one].start), ranks: others.map((one) => one.get(item) ?? null) };
     });
     const place = ranked.findIndex(([item]) => right.has(item));
     return { label, zero: label === ZERO_SHOT, newest, items: items.length, ranked: ranked.length,
-      right: place < 0 ? null : place + 1, seconds, cut, hits };
+      right: place < 0 ? null : place + 1, seconds, cut, foreign, hits };
   }
 
   async missed(wanted) {

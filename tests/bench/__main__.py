@@ -11,9 +11,19 @@ from functools import partial
 
 import torch
 
-from tests.bench import gpu, index, loader, methods, moments, pictures, ranking, step
+from tests.bench import (
+    gpu,
+    index,
+    loader,
+    methods,
+    moments,
+    ranking,
+    sentence_transformers,
+    step,
+)
 
-FIGURES = (step, loader, ranking, methods, index, pictures, moments)
+FIGURES = (step, loader, ranking, methods, index, moments)
+BESIDE = "sentence_transformers"  # only if it is asked for by name
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 
 
@@ -23,23 +33,30 @@ def main() -> None:
         sys.exit(gpu.main(sys.argv[2:]))
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all without"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(BENCHES)}; all these without; or {BESIDE}",
     )
     parser.add_argument("--quick", action="store_true", help="fewer pairs")
     parser.add_argument(
-        "--pictures", type=int, metavar="N", help="how many the bench `pictures` makes"
+        "--python",
+        default=sys.executable,
+        metavar="FILE",
+        help=f"the interpreter that {BESIDE} runs, with `datasets`",
     )
     options = parser.parse_args()
-    if unknown := set(options.names) - set(BENCHES):
+    names = options.names or [*BENCHES]
+    BENCHES[BESIDE] = partial(sentence_transformers.figures, python=options.python)
+    if unknown := set(names) - set(BENCHES):
         parser.error(f"no bench {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     machine = {
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    BENCHES["pictures"] = partial(pictures.figures, count=options.pictures)
     print(json.dumps(machine), flush=True)
-    for name in options.names or BENCHES:
+    for name in names:
         with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
             found = BENCHES[name](options.quick)
         print(json.dumps({name: found}, indent=1, ensure_ascii=False), flush=True)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.bench import index, moments, pictures
+from tests.bench import index, moments
 from tests.bench.__main__ import main
 
 
@@ -29,9 +29,3 @@ def test_moments_of_a_film_are_found_more_often_than_in_twelve_frames(monkeypatc
     ours, twelve, dense = (found[name] for name in moments.CONFIGS)
     assert (ours["items"], twelve["items"], dense["items"]) == (10, 2, 10)
     assert dense["R@1"] > twelve["R@1"] and ours["R@1"] > 0
-
-
-@pytest.mark.night
-def test_pictures_are_listed_built_and_compared(capsys):
-    found = pictures.figures(True, count=8)
-    assert found["listed"] == "8 / 8" and len(found) > 10

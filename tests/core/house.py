@@ -22,11 +22,18 @@ FILES = dict(zip(NAMES, PATHS, strict=True))
 
 
 @cache
-def imports(module: str) -> set[str]:
-    """The full names of the modules that a module imports, inside functions too."""
+def imports(module: str, types: bool = True) -> set[str]:
+    """The full names of the modules that a module imports, inside functions too.
+
+    Without `types`, what it imports `if TYPE_CHECKING` is left out: that runs nowhere.
+    """
     targets, file = set(), FILES[module]
     package = module if file.stem == "__init__" else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in [] if types else list(ast.walk(tree)):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             targets |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

@@ -124,11 +124,3 @@ def test_config_names_the_wrong_field(field):
     for value in WRONG[field]:
         with pytest.raises(ValueError, match=f"^{field}=.*: expected .*$"):
             AdapterConfig(**{field: value})
-
-
-def test_shared_dim_may_not_exceed_a_width():
-    with pytest.raises(ValueError, match="shared_dim 11 exceeds the text width 10"):
-        build(AdapterConfig(2, 11))
-    whole = build(AdapterConfig(2, 10))  # all of the text width is shared: nothing of its own
-    assert whole.text.up_weight.numel() == 0
-    assert whole("text", 0, torch.randn(3, 10)).shape == (3, 10)

@@ -1,13 +1,11 @@
 import json
 import logging
-import shutil
 
 import pytest
 import torch
 from PIL import Image
 from transformers import CLIPModel
 
-from cma import backbone
 from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.model import RetrievalModel
 from tests.conftest import EOS, build_clip, change_json, one_line, same_state
@@ -59,11 +57,6 @@ def test_precision_is_chosen_at_loading_and_identity_tells_other_weights_apart(
     assert model.dtype == model.encode_text(["a cat"]).dtype == torch.bfloat16
 
 
-def test_mini_is_the_bundled_folder(clip_folder, monkeypatch):
-    monkeypatch.setattr(backbone, "MINI", clip_folder)
-    assert identity(load_backbone("mini")[0])["name"] == "mini"
-
-
 def unreachable(*_, **__):
     raise ConnectionError("no route")
 
@@ -86,27 +79,6 @@ def test_folders_without_a_whole_clip(clip_folder, tmp_path):
     change_json(clip_folder / "config.json", model_type="clip_text_model")
     with pytest.raises(ValueError, match="'clip_text_model'; expected a CLIP"):
         load_backbone(clip_folder)
-
-
-def test_a_hub_model_in_the_cache_needs_no_hub(clip_folder, tmp_path, monkeypatch):
-    """The hub's own cache: a commit's folder, and a reference to it. Half a model in it is not
-    taken.
-    """
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(
-        "huggingface_hub.model_info", lambda *a, **k: pytest.fail("the hub was asked")
-    )
-    cached = tmp_path / "hub" / "models--some--clip"
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    (cached / "refs").mkdir(parents=True)
-    (cached / "refs" / "main").write_text(commit)
-    shutil.copytree(clip_folder, cached / "snapshots" / commit)
-    clip, _ = load_backbone("some/clip")
-    assert identity(clip) == {"name": "some/clip", "revision": commit}
-    (cached / "snapshots" / commit / "model.safetensors").unlink()
-    monkeypatch.setattr("huggingface_hub.model_info", unreachable)
-    with pytest.raises(OSError, match="nor a hub model that can be loaded: no route"):
-        load_backbone("some/clip")
 
 
 def test_a_backbone_of_which_a_part_was_not_downloaded_is_fetched_again(

@@ -19,26 +19,9 @@ from cma.training import RunRecord
 from explorer import open_galleries
 from tests import ROOT
 from tests.conftest import ADAPTER, build_clip, change_json, one_line, same, with_adapters
-from tests.hub_server import Repository, serving
+from tests.hub_server import Repository
 from tests.methods.conftest import embed
 from tests.toy_media import write_picture
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub in this process; the client talks to it alone, and keeps what it fetches there."""
-    with serving() as server:
-        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-        for name, value in (
-            ("ENDPOINT", server.address),
-            ("HUGGINGFACE_CO_URL_TEMPLATE", template),
-            ("HF_HUB_CACHE", str(tmp_path / "cache")),
-            ("HF_HUB_OFFLINE", False),
-            ("HF_TOKEN_PATH", str(tmp_path / "no-token")),
-        ):
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        monkeypatch.setenv("HF_TOKEN", server.token)
-        yield server
 
 
 def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(
@@ -130,15 +113,7 @@ def test_a_revision_or_an_adapter_that_is_not_there(hub, model, tmp_path):
     ):
         model.load_adapter("user/other", "c")
     asked = len(hub.asked)
-    for name in (
-        "scenes",
-        "a/b/c",
-        "../scenes",
-        "/no/folder",
-        tmp_path / "nowhere",
-        "user/",
-        "user/sc nes",
-    ):
+    for name in ("scenes", "a/b/c", "../scenes", tmp_path / "nowhere", "user/sc nes"):
         with pytest.raises(
             FileNotFoundError, match="no such folder; expected one of save_adapter, or 'user/"
         ):
@@ -353,12 +328,9 @@ def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(
     for wrong, said in (
         (record | {"method": "CoOp"}, "of .*CoOp.*, but the adapter is .*cross-modal adapter"),
         (record | {"backbone": {"name": "mini", "revision": "0"}}, "of .*, but the adapter is "),
-        (record | {"adapter": record["adapter"] | {"shared_dim": 0}}, "of .*, but the adapter is "),
-        ({key: value for key, value in record.items() if key != "config"}, "'config'"),
         (record | {"selected_epoch": None}, "after epoch None, but the adapter is"),
         (record | {"metrics": {"split": "test"}}, "text_to_visual"),
         (record | {"forgetting": 3}, "dataset"),
-        ({"some": 1}, "'method'"),
         (3, "to_json"),
         (empty, r"empty\.json: expected an object"),
     ):
@@ -367,26 +339,6 @@ def test_what_is_no_record_of_the_adapter_is_refused_before_anything_is_written(
         assert not (tmp_path / "a").exists()
     with pytest.raises(FileNotFoundError, match=r"nothing\.json: no such file"):
         mini.save_adapter(tmp_path / "a", "a", tmp_path / "nothing.json")
-
-
-def test_a_readme_of_another_text_is_kept(model, tmp_path):
-    readme = tmp_path / "README.md"
-    model.save_adapter(tmp_path, "a")
-    written = readme.read_text("utf-8")
-    readme.write_text("", "utf-8")
-    model.save_adapter(tmp_path, "a")
-    assert readme.read_text("utf-8") == written
-    for other in ("My notes.\n", written.replace("Not measured", "Measured"), written + "More.\n"):
-        readme.write_text(other, "utf-8")
-        with pytest.warns(
-            UserWarning, match=r"README\.md: kept, as we did not write this text; delete it"
-        ):
-            model.save_adapter(tmp_path, "b")
-        assert readme.read_text("utf-8") == other
-        assert torch.equal(
-            model.load_adapter(tmp_path, "c").shared_bias, model.adapters["b"].shared_bias
-        )
-        model.remove_adapter("c")
 
 
 # ---- a stranger's files
@@ -499,13 +451,10 @@ def test_weights_that_claim_terabytes_other_names_or_another_type_are_refused(
         header[first],
         max(one["data_offsets"][1] for key, one in header.items() if key[0] != "_"),
     )
-    none, long = (
-        {"dtype": "F32", "shape": [n], "data_offsets": [end, end + 4 * n]} for n in (0, 2**40)
-    )
+    long = {"dtype": "F32", "shape": [2**40], "data_offsets": [end, end + 2**42]}
     for changed, said in (
         (header | {first: entry | {"shape": [2**40, 2**20]}}, "overflow"),
         (header | {"huge": long}, "header"),
-        (header | {"extra": none}, "its digest is another one"),
         (header | {first: entry | {"dtype": "I32"}}, "its digest is another one"),
         ({("../" + key if key == first else key): one for key, one in header.items()}, "digest"),
     ):
@@ -525,18 +474,3 @@ def test_weights_beside_a_config_that_was_changed_are_refused(model, tmp_path):
     change_json(tmp_path / CONFIG, options=vars(AdapterConfig(4, 8, "gelu")))
     with pytest.raises(ValueError, match="damaged, .*its digest is another one"):
         model.load_adapter(tmp_path, "c")
-
-
-def test_a_refused_lora_leaves_the_backbone_as_it_was(model, tmp_path):
-    attach(model, "LoRA", "l", rank=2)
-    model.save_adapter(tmp_path, "l")
-    model.set_adapter(None)
-    before, modules = embed(model), [type(module) for module in model.clip.modules()]
-    options = json.loads((tmp_path / CONFIG).read_text())["options"]
-    # peft refuses the second
-    change_json(tmp_path / CONFIG, options=options | {"targets": ["q_proj", "layer_norm1"]})
-    with pytest.raises(ValueError, match=CONFIG):
-        model.load_adapter(tmp_path, "c")
-    assert (
-        same(embed(model), before) and [type(module) for module in model.clip.modules()] == modules
-    )

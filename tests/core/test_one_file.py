@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
 
 import cma
 from cma import methods, metrics
 from tests import ROOT
-from tests.conftest import EOS
 from tests.toy_data import write_dataset, write_images
 from tests.toy_media import write_picture
 
@@ -88,22 +86,6 @@ def test_losses_and_recalls_are_the_librarys(kind, clip_folder, tmp_path, monkey
     found = recalls(data, clip_folder)
     assert agree(said, found) and found[0] != found[1]
     assert f"step 20 of {len(losses)}: loss {losses[19]:.3f}" in said
-
-
-@pytest.mark.slow
-def test_the_papers_backbone_gets_the_papers_number_of_parameters(
-    toy_processor, tmp_path, monkeypatch, capsys
-):
-    """ViT-B/32 of random weights, in its own size; the toy processor's pictures are scaled up."""
-    folder, data = tmp_path / "clip", write_images(tmp_path / "data", {"train": 4, "test": 2})
-    config = CLIPConfig(text_config={"eos_token_id": EOS, "vocab_size": EOS + 1})
-    CLIPModel(config).half().save_pretrained(folder)
-    toy_processor.tokenizer.save_pretrained(folder)
-    size = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
-    type(toy_processor.image_processor)(**size).save_pretrained(folder)
-    defined = run(monkeypatch, data, folder, "--batch-size", "2")
-    assert "trained: 519,168 numbers" in capsys.readouterr().out and len(defined["losses"]) == 2
-    assert recalls(data, folder)[1]["items"] == 2
 
 
 def test_it_is_short_and_needs_nothing_of_the_library():

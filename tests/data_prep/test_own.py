@@ -204,11 +204,6 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
         ),
         ("c.csv", "file_name,caption\n", "no captions in this file"),
         ("c.csv", 'file_name,caption\na.jpg,"x"y\n', "c.csv:2: broken CSV"),
-        (
-            "c.csv",
-            "file_name,caption,caption\na.jpg,,x\n",
-            "c.csv:1: expected the columns file_name",
-        ),
         ("c.csv", 'file_name,caption\n\na.jpg,"x\ny",z', "c.csv:3: expected 2 fields"),
         ("c.csv", "file_name,caption\nc.jpg,x", "c.csv:2: c.jpg may be deep/c.jpg or deeper/c.jpg"),
         (
@@ -227,16 +222,10 @@ def test_folders_of_frames_are_clips_where_there_are_no_others(tmp_path):
             "c.jsonl:1: expected file_name and caption or captions, found",
         ),
         ("c.jsonl", '\n{"file_name": "a.jpg"', "c.jsonl:2:22: broken JSON"),
-        ("c.jsonl", "[]", "c.jsonl:1: expected a JSON object, found []"),
         (
             "c.jsonl",
             '{"file_name": "a.jpg", "captions": "x"}',
             "c.jsonl:1: expected captions to be a list",
-        ),
-        (
-            "c.jsonl",
-            '{"file_name": 7, "caption": "x"}',
-            "c.jsonl:1: expected file_name to be text, found 7",
         ),
         (
             "c.jsonl",

@@ -23,17 +23,6 @@ def usual(folder, config, toy_processor, tmp_path) -> Study:
     return Study(build_clip(), toy_processor, folder, config, budget, tmp_path / "ablations")
 
 
-def test_no_point_stands_twice_and_the_default_is_the_first(usual):
-    found = points(usual, 1e-2)
-    groups = [name.split("-")[0] for name in found]
-    assert list(dict.fromkeys(groups)) == ["default", "sharing", "where", "init"]
-    assert next(iter(found)) == NAME and {"sharing-d0", "sharing-d32"} <= set(found)
-    assert found["sharing-d0"].options == {OURS: {"shared_dim": 0}}
-    assert found["where-last-2"].sites == [2, 3, 4, 5] and found["where-mlp"].sites == [1, 3, 5]
-    usual.clip.vision_model.encoder.layers.append(usual.clip.vision_model.encoder.layers[0])
-    assert not any(name.startswith("where") for name in points(usual, 1e-2))
-
-
 @pytest.mark.parametrize("name, sites", [("where-mlp", [1, 3, 5]), ("where-last-2", [2, 3, 4, 5])])
 def test_beside_its_sites_an_adapter_adds_nothing_and_never_trains(usual, name, sites):
     row = points(usual, 1e-2)[name].run(name)

@@ -7,9 +7,8 @@ import pytest
 from cma import RetrievalModel, methods
 from experiments import curves
 from experiments.__main__ import main
-from experiments.rows import DIRECTIONS, Budget, MethodRow, difference, rows_of
+from experiments.rows import Budget, MethodRow
 from experiments.study import Study, world_of
-from tests import ROOT
 from tests.conftest import build_clip
 
 RATES = dict.fromkeys(curves.METHODS[1:], 1e-2)
@@ -72,14 +71,3 @@ def test_the_command_runs_all_or_what_is_named(usual, monkeypatch, capsys, tmp_p
         assert main([*words, f"--{option}", name]) == 1
         said = f"error: no {name!r} here: expected some of {first},"
         assert capsys.readouterr().err.startswith(said)
-
-
-def test_the_mean_of_frames_does_better_but_on_moments_as_the_pages_say():
-    results = ROOT / "results"
-    usual = rows_of(results / "methods", "mini-msrvtt")[curves.OURS]
-    mean = rows_of(results / "curves" / "pooling-mean", "mini-msrvtt")[curves.OURS]
-    mean = replace(mean, method="mean")  # its seeds are drawn apart
-    gains = [difference(mean, usual, way) for way in DIRECTIONS]
-    assert all(low > 0 for _, low, *_ in gains)
-    gains = [difference(mean.on("moments"), usual.on("moments"), way) for way in DIRECTIONS]
-    assert all(low < 0 < high for _, low, high, _ in gains)

@@ -63,10 +63,3 @@ def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():
     scanned = {"lr": 1e-4, "seed": 0, "epochs": 1, "mR": 99.0}
     assert forgetting.gentlest(replace(row, rates=[scanned, *rates])) == 1e-3
     assert forgetting.gentlest(replace(row, rates=[])) == row.lr
-
-
-def test_an_adapter_of_another_backbone_is_refused(study):
-    made = {"42": {"backbone": {"name": "mini", "revision": "4567"}}}
-    row = MethodRow("toy", "LoRA", {}, records=made)
-    with pytest.raises(ValueError, match="toy-lora: its backbone is 4567, not "):
-        forgetting.tested(study, row, {"42": "toy-lora"})

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cma import data
 from experiments import fronts
 from experiments.__main__ import main
 from experiments.fronts import AT_PLACES, DRAWINGS, STRENGTHS, Front, read_fronts
@@ -129,9 +128,3 @@ def test_a_seed_that_was_tested_but_not_recorded_replaces_its_ranks(tmp_path):
     kept = np.load(file)
     assert kept["seeds"].tolist() == [2, 1]
     assert kept["val/text_to_visual"].tolist() == [[[4, 4]], [[5, 5]]]
-
-
-def test_both_splits_of_the_drawings_are_tested(results, folder):
-    study = next(iter(fronts.studies(fronts.study_of(None), results)))[2]
-    assert list(study.sets) == ["val", "test", "words", "drawings-val", "drawings"]
-    assert study.sets["drawings-val"] == data.load(folder.with_name(DRAWINGS), "val")

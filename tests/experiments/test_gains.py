@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from experiments import gains, published, tables
-from experiments.rows import DIRECTIONS, holm
+from experiments.rows import DIRECTIONS, NDCG, difference, holm
 from tests import ROOT
 from tests.experiments.toy_rows import FULL, OURS, ROWS, ZERO, findings, row
 
@@ -84,6 +84,18 @@ def test_a_verdict_needs_a_small_p_of_all_comparisons_that_its_family_plans():
     others = [ROWS[0], *ROWS[2:]]
     raw = [gains.difference(ROWS[1], one, way)[3] for one in others for way in DIRECTIONS]
     assert [one.p for one in alone.values()] == holm(raw)
+
+
+def test_verdicts_by_ndcg_are_of_a_sentence_alone_and_count_what_was_planned_both_ways():
+    found = findings(ROWS)
+    by_ndcg = found.compared(NDCG)
+    assert by_ndcg.keys() == {key for key in found.verdicts if key[2] == DIRECTIONS[0]}
+    raw = difference(ROWS[1], ROWS[2], DIRECTIONS[0], NDCG)
+    assert by_ndcg["mini-flickr30k", FULL, DIRECTIONS[0]].p == pytest.approx(6 * raw[3])
+    header, _, *lines = tables.ndcg(found).splitlines()
+    assert header.count("nDCG@10") == 2 and len(lines) == len(ROWS)
+    places = sorted(int(line.split(" | ")[3].split("(")[1].rstrip(")")) for line in lines)
+    assert places == [*range(1, len(ROWS) + 1)]
 
 
 def test_the_table_of_differences_has_each_planned_method_or_says_why_it_has_no_verdict():

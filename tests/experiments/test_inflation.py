@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional as F
 
 from cma import data
-from cma.metrics import audit
 from cma.similarity import text_conditioned
 from cma.training import Embeddings
 from experiments import gains, inflation, rows, tables
@@ -66,19 +65,6 @@ def test_a_clip_pooled_by_its_own_caption_is_one_vector_for_all_captions():
         assert torch.allclose(found[:, clip], F.cosine_similarity(text, pooled[None]), atol=1e-6)
     own = text_conditioned(text, frames, mask, 2.0)[[0, 2, 3, 4, 6], range(5)]
     assert torch.allclose(found[[0, 2, 3, 4, 6], range(5)], own, atol=1e-6)
-
-
-def test_the_audit_finds_what_raises_the_recall_here():
-    def by_own(texts, frames):
-        mask, owner = torch.ones(frames.shape[:2]), torch.arange(len(frames))
-        return inflation.by_own_caption(Embeddings(texts, frames, mask, owner, 0), 5.0)
-
-    def dual(texts, frames):
-        return inflation.dual_softmax(text_conditioned(texts, frames), 10.0)
-
-    pairs = random(12, 8), 3 * random(12, 3, 8, seed=1)
-    assert audit(text_conditioned, *pairs).honest
-    assert audit(dual, *pairs).batch and audit(by_own, *pairs).order
 
 
 @pytest.fixture

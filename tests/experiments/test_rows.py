@@ -1,11 +1,15 @@
 """Rows of the methods' comparison: recall over seeds, paired differences, Holm's correction."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from cma.metrics import bootstrap_interval
+from cma.metrics import bootstrap_interval, graded_metrics, ranks
 from experiments.rows import (
     DIRECTIONS,
+    NDCG,
     MethodRow,
     difference,
     holm,
@@ -39,6 +43,16 @@ def test_recall_has_the_interval_of_the_metrics_whatever_the_number_of_seeds():
     assert (low, high) == pytest.approx(expected, abs=0.7)
     one.ranks |= {"1": one.ranks["0"], "2": one.ranks["0"]}  # seeds are not counted as more items
     assert recall(one, WAY) == pytest.approx((value, low, high))
+
+
+def test_ndcg_from_ranks_is_that_of_the_scores():
+    scores = torch.rand(60, 30, generator=torch.Generator().manual_seed(0))
+    owner = torch.arange(60) // 2
+    found = {WAY: ranks(scores, owner).tolist(), BACK: [1] * 30}
+    one = MethodRow("toy", "a", {}, ranks={"0": found}, text_to_item=owner.tolist())
+    relevance = torch.nn.functional.one_hot(owner, 30).double()
+    assert recall(one, WAY, NDCG)[0] == pytest.approx(graded_metrics(scores, relevance)["nDCG@10"])
+    assert difference(one, replace(one, method="b"), WAY, NDCG)[0] == 0
 
 
 def test_seeds_are_drawn_too():

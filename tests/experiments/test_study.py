@@ -22,7 +22,7 @@ from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import Budget, MethodRow, read_rows
-from experiments.study import FAILED, Study
+from experiments.study import Study
 from experiments.world import PROTOCOL
 from tests.conftest import build_clip
 from tests.experiments.conftest import stopped_after
@@ -96,7 +96,7 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
         metrics = {"mR": -abs(rate - top), "text_to_visual": {"R@1": 0.0}}
         yield None, SimpleNamespace(metrics=metrics)
 
-    study._trained = trained
+    study.trained = trained
     row = study.row(METHOD)
     row.lr = study.choose_rate(row, METHOD)
     tried = {epochs: [] for epochs in (1, 3)}
@@ -116,11 +116,15 @@ def failing(*values):
 
 
 def test_a_rate_at_which_training_fails_is_worse_than_any_other(study):
-    row = MethodRow("toy", METHOD, {})
-    study._score = lambda row, method, rate, epochs: 0.0 if rate == 3e-3 else FAILED
-    assert study.choose_rate(row, METHOD) == 3e-3
-    del study._score
-    study._trained = failing
+    @contextmanager
+    def trained(row, method, rate, *rest):
+        if rate != 3e-3:
+            raise NotFinite("loss NaN")
+        yield None, SimpleNamespace(metrics={"mR": 0.0, "text_to_visual": {"R@1": 0.0}})
+
+    study.trained = trained
+    assert study.choose_rate(MethodRow("toy", METHOD, {}), METHOD) == 3e-3
+    row, study.trained = MethodRow("toy", METHOD, {}), failing
     with pytest.raises(ValueError, match=r"toy-projection: no rate of 0\.001, 0\.003 could be"):
         study.choose_rate(row, METHOD)
     assert {entry["mR"] for entry in row.rates} == {None}
@@ -159,7 +163,7 @@ def test_a_row_of_something_else_is_refused(study, tmp_path, changes, said):
 
 
 def test_a_seed_that_fails_or_falls_is_lost_and_the_row_gets_no_verdict(study):
-    study._trained = failing
+    study.trained = failing
     study.given = {METHOD: 1e-3}
     row = study.run(METHOD)
     assert row.lost == {"1": "loss NaN", "2": "loss NaN"} and not row.records and not row.rates

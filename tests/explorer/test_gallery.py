@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cma import AdapterConfig, RetrievalModel, load_backbone
+from cma import AdapterConfig, ReadConfig, RetrievalModel, load_backbone
 from explorer import Gallery, open_galleries
 from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
-from explorer.index import MediaIndex
+from explorer.index import IndexConfig, MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
 from tests.toy_media import write_picture
@@ -59,6 +59,21 @@ def test_indexes_are_kept_in_a_folder(gallery, tmp_path, monkeypatch):
     again = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept")
     monkeypatch.setattr(type(gallery.model), "encode_frames", None)  # nothing is embedded again
     assert {scale: again.index("a", scale).query("a cat") for scale in expected} == expected
+
+
+def test_an_adapter_and_clip_beside_it_are_read_as_it_was_trained(gallery, tmp_path):
+    def configs(**given):
+        opened = Gallery(gallery.model, gallery.source, folder=tmp_path / "kept", **given)
+        return [opened.index(name).config for name in (None, "a", "b")]
+
+    usual = IndexConfig()
+    assert configs() == [usual] * 3
+    gallery.model.get_adapter("a").reading = own = ReadConfig(max_words=9)
+    assert configs() == [usual, IndexConfig.of(own), usual]
+    assert configs(adapter="a") == [IndexConfig.of(own)] * 2 + [usual]
+    folders = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "kept").glob("[!.]*"))
+    assert folders == ["a", "b", "zero-shot", "zero-shot"], "neither takes the other's place"
+    assert configs(config=ReadConfig(max_words=7)) == [IndexConfig(max_words=7)] * 3
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The page's server: who gets in, what is served, and one session for each tab."""
 
 import asyncio
+import http.client
 import urllib.error
 import urllib.request
 
@@ -27,9 +28,8 @@ def served(galleries, tmp_path_factory):
 
 
 def get(port, path, token=TOKEN, **headers):
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}?token={token}", headers=headers
-    )
+    cookie = {"Cookie": f"cma-explorer-{port}={token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=cookie | headers)
     try:
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, dict(answer.headers), answer.read()
@@ -43,7 +43,8 @@ class Tab:
     @classmethod
     async def open(cls, port, token=TOKEN, **headers):
         self = cls()
-        address = f"ws://127.0.0.1:{port}/socket?token={token}"
+        headers = {"Cookie": f"cma-explorer-{port}={token}"} | headers
+        address = f"ws://127.0.0.1:{port}/socket"
         self.socket = await websocket_connect(HTTPRequest(address, headers=headers))
         self.setup = (await self.read("setup"))[0]["setup"]
         return self
@@ -86,6 +87,22 @@ def test_without_the_token_or_under_another_name_nothing_is_served(served, path)
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_token_of_the_printed_address_becomes_a_cookie_and_no_refusal_is_logged(served, caplog):
+    port, *_ = served
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    connection.request("GET", f"/?token={TOKEN}")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (302, "./")
+    cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith(f"cma-explorer-{port}={TOKEN}") and "HttpOnly" in cookie
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    connection.close()
+    connection.request("GET", "/?token=a-guess")
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert "a-guess" not in caplog.text
 
 
 @pytest.mark.parametrize(

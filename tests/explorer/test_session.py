@@ -10,9 +10,10 @@ from pathlib import Path
 
 import av
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 
-from cma import RetrievalModel
+from cma import RetrievalModel, load_backbone
 from cma.media import video
 from explorer import MediaIndex, answers, session
 from explorer.gallery import Gallery
@@ -492,6 +493,24 @@ def test_a_clip_is_shown_at_its_best_moment_and_that_part_plays(film, tmp_path):
     (tmp_path / "media" / "film.mp4").write_bytes(b"no clip")
     error, _ = film.ask("clip", **FIRST, at=0.0, form="mp4")
     assert error["is"] == "error" and "film.mp4: cannot be " in error["text"]
+
+
+def test_a_clip_that_a_picture_finds_begins_at_the_moment_that_is_most_like_it(film):
+    index = film.session.galleries["mine"].index()
+    item = index.files[0].label
+    film.search(like=item)
+    opened, _ = film.ask("open", **FIRST)
+    frames = F.normalize(index.frames(0), dim=1)
+    best = int((frames @ index.vector_of(index.files[0])[0]).argmax())
+    assert opened["at"] == opened["times"][best]
+
+
+@pytest.mark.parametrize(
+    ("text", "foreign"),
+    [("一只狐狸骑自行车", True), ("ثعلب يركب دراجة", True), ("a fox, café crème", False)],
+)
+def test_a_query_in_a_script_that_the_model_does_not_know_is_said(text, foreign):
+    assert answers.is_foreign(load_backbone("mini")[1].tokenizer, text) is foreign
 
 
 def test_a_clip_that_nobody_watches_any_more_is_not_made(film, monkeypatch):

@@ -236,7 +236,7 @@ def test_the_warnings_of_pillow_stay_those_of_the_caller():
     "name, message",
     [
         ("empty", "empty file; cannot be read as a picture"),
-        ("page", "no picture that Pillow knows: it starts with b'<!DOCTYPE html><p"),
+        ("page", "no picture that Pillow knows, but a page of HTML or XML"),
         ("script.jpg", "PostScript, which is a program; save it as .png"),
         ("gone", "no such file; cannot be read as a picture"),
         (".", "no regular file"),

@@ -37,6 +37,7 @@ def made():
 def test_it_has_every_notebook_every_page_and_every_public_module(pages):
     texts = {
         "README",
+        "docs/cheatsheet",
         "docs/library",
         "docs/reproduce",
         "docs/several-gpus",

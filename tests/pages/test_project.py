@@ -169,6 +169,16 @@ def test_a_page_of_the_book_says_first_whom_it_is_for(page):
     assert re.match(r"# [^\n]+\n\n\*For who [^\n]+\.\*\n\n", text)
 
 
+def test_the_results_of_the_cheat_sheet_are_those_of_readme():
+    """Readme's are made from the records, so the sheet has no number that nobody measured."""
+    sheet = (ROOT / "docs" / "cheatsheet.md").read_text("utf-8")
+    results = re.search(r"\n## Five results\n(.*?)\n## ", sheet, flags=re.DOTALL)[1]
+    number = r"(?<![\w@/])\d+(?:,\d{3})*(?:\.\d+)?"
+    said = set(re.findall(number, re.sub(r"^\d\.", "", results, flags=re.MULTILINE)))
+    assert len(said) > 20 and said <= set(re.findall(number, README))
+    assert "cheatsheet.md" in (ROOT / "notebooks" / "02_adapter_anatomy.ipynb").read_text("utf-8")
+
+
 def test_readme_shows_two_commands_soon():
     words = re.compile(r"[^\s|]*\w[^\s|]*")
     plain = re.sub(r"\]\([^)]*\)|<!--.*?-->|^\|[ -|]*$", "]", README, flags=re.MULTILINE)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ import explorer
 from cma import RetrievalModel, TrainConfig
 from cma.data import load
 from cma.media import MediaError, read_frames
-from cma.training import Pixels, model_frames, splits
-from cma.training.reading import read_batches
+from cma.training import Pixels, model_frames, reading, splits
+from cma.training.reading import load_media, read_batches
 from tests.grey_media import write_clip
 from tests.toy_data import write_images
 
@@ -65,7 +66,7 @@ def test_held_out_and_rest_are_the_whole_and_share_nothing(dataset, n, seed):
 
 def test_too_few_items_to_hold_any_out(dataset):
     few = dataclasses.replace(dataset, items=dataset.items[:4])
-    with pytest.raises(ValueError, match='and 4 training items.*select_on="last"'):
+    with pytest.raises(ValueError, match='and 4 training items.*select_on="last"$'):
         splits.hold_out(few, 10, seed=0)
 
 
@@ -181,3 +182,18 @@ def test_what_reads_media_needs_a_processor(model, dataset, tmp_path):
     ):
         with pytest.raises(ValueError, match=r"no processor.* RetrievalModel\(clip, processor\)"):
             reads()
+
+
+def test_no_more_workers_are_started_than_there_are_cores(folder, make_model, monkeypatch):
+    started = []
+
+    class Spy(reading.DataLoader):
+        def __init__(self, *given, **named):
+            started.append(named["num_workers"])
+            super().__init__(*given, **named | {"num_workers": 0})
+
+    monkeypatch.setattr(reading, "DataLoader", Spy)
+    train_set = load(folder, "train")
+    pixels = Pixels(make_model().processor, TrainConfig(workers=10_000))
+    next(load_media(train_set, pixels, [[0]], workers=10_000))
+    assert 1 <= started[0] <= os.cpu_count()

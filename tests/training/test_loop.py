@@ -66,8 +66,28 @@ def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model,
     }
 
     fresh = make_model(seed=5)
-    fresh.load_adapter(record.folder, "kept")
+    assert fresh.load_adapter(record.folder, "kept").reading == config.reading()
     assert equal(weights(fresh), weights(model))
+
+
+def test_an_adapter_is_evaluated_as_it_was_trained_unless_told_otherwise(
+    train_set, whole_config, make_model, capsys
+):
+    config, model = whole_config.merge({"max_words": 6, "epochs": 1}), make_model()
+    name = model.active
+    record = cma.train(model, train_set, config)
+    test = train_set.splits["test"]
+    capsys.readouterr()
+    assert cma.evaluate(model, test) == record.metrics
+    assert not capsys.readouterr().out
+    other = cma.evaluate(model, test, cma.ReadConfig(), samples=0)
+    assert other["cut_captions"] < record.metrics["cut_captions"]
+    assert f"adapter {name!r} was trained with ReadConfig(" in capsys.readouterr().out
+    model.get_adapter(name).reading = None  # as an older file
+    assert cma.evaluate(model, test, samples=0) == other
+    assert "does not say how it was trained to read; taken: ReadConfig(" in capsys.readouterr().out
+    with pytest.raises(TypeError, match="expected a cma.ReadConfig"):
+        cma.evaluate(model, test, {"max_words": 6})
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(

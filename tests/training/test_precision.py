@@ -117,13 +117,6 @@ def test_what_trains_in_the_backbones_place_is_not_put_back(model, monkeypatch, 
     assert all(torch.equal(left[name], value) for name, value in own.items())
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_other_precisions_leave_every_tensor_as_it_is(model, precision):
-    model.set_adapter("a")
-    prepare(model, TrainConfig(precision=precision))
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
-
-
 @pytest.mark.slow
 def test_a_run_of_the_papers_recipe_gives_the_backbone_back_and_goes_on_after_its_first_epoch(
     model, tmp_path

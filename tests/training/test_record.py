@@ -7,10 +7,8 @@ import subprocess
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from cma import TrainConfig
 from cma.training import RunRecord
 from cma.training.record import commit
-from cma.training.splits import Splits
 from tests import ROOT
 from tests.any_json import any_json
 
@@ -28,22 +26,6 @@ def test_a_record_is_the_same_text_after_reading(path, tmp_path):
     record.save(tmp_path / "run")
     again = RunRecord.load(tmp_path / "run")
     assert again == record and again.folder == tmp_path / "run"
-
-
-def test_a_record_says_what_was_trained(make_model, train_set):
-    model = make_model()
-    splits = Splits(train_set.subset(20), None, train_set)
-    found = RunRecord.describe(model, train_set, TrainConfig(name="x"), splits)
-    assert (found.method, found.train_items, found.held_out_items) == ("cross-modal adapter", 20, 4)
-    assert (found.select_on, found.label) == ("val", "chosen on validation")
-    assert found.trained_percent == pytest.approx(
-        100 * found.trained_parameters / found.total_parameters
-    )
-    model.add_adapter("b", dataclasses.replace(model.get_adapter("a").config, shared_dim=0))
-    for name, method in (("b", "adapter without sharing"), (None, "zero-shot")):
-        model.set_adapter(name)
-        found = RunRecord.describe(model, train_set, TrainConfig())
-        assert (found.method, found.label) == (method, "")
 
 
 @given(any_json(*(field.name for field in dataclasses.fields(RunRecord))))

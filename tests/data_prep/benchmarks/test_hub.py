@@ -1,6 +1,5 @@
 import json
 
-import huggingface_hub
 import pytest
 from PIL import Image
 
@@ -18,7 +17,7 @@ from tests.data_prep.fuzz_sources import (
 from tests.data_prep.hub_datasets import DatasetRoutes
 from tests.data_prep.image_sources import write
 from tests.data_prep.toy_shards import SHARD, tar
-from tests.hub_server import Repository, serving
+from tests.hub_server import Repository
 
 FORM_ON_HUB = {
     "flickr30k": "flickr30k parquet",
@@ -31,25 +30,16 @@ FORM_ON_HUB = {
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A hub with small datasets of the real layouts; the client talks to it alone."""
-    with serving() as hub_server:
-        hub_server.RequestHandlerClass = DatasetRoutes
-        address = hub_server.address
-        for name, value in (
-            ("ENDPOINT", address),
-            ("HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"),
-            ("HF_HUB_CACHE", str(tmp_path / "cache")),
-            ("HF_HUB_OFFLINE", False),
-        ):
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
-        for name, form in FORM_ON_HUB.items():
-            files = SOURCES[form].files | {"README.md": b"# not fetched"}
-            if name == "vatex":
-                files = {file: files[file] for file in files if "_list" not in file}
-            repository = hub_server.repositories[BENCHMARKS[name].hub[0].id] = Repository()
-            repository.commit(files)
-        yield hub_server
+def server(hub):
+    """A hub with small datasets of the real layouts."""
+    hub.RequestHandlerClass = DatasetRoutes
+    for name, form in FORM_ON_HUB.items():
+        files = SOURCES[form].files | {"README.md": b"# not fetched"}
+        if name == "vatex":
+            files = {file: files[file] for file in files if "_list" not in file}
+        repository = hub.repositories[BENCHMARKS[name].hub[0].id] = Repository()
+        repository.commit(files)
+    return hub
 
 
 def fetch(tmp_path, capsys, *words):

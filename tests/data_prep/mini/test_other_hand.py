@@ -11,7 +11,7 @@ from data_prep.mini.other_hand import (
     draw_other_hand,
 )
 from data_prep.mini.pictures import draw_pictures
-from data_prep.mini.things import pair_split, read_things
+from data_prep.mini.things import read_things
 
 LEXICON = read_things()
 RECORDS = {
@@ -37,29 +37,8 @@ def test_the_records_are_the_same_everywhere(drawn, name):
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_things_pairs_and_styles_are_those_of_test_and_no_caption_is_of_training(
-    drawn, train, name
-):
-    known = {caption.text for one in train for caption in one.captions}
-    assert len(drawn[name]) == 1000 and {one.split for one in drawn[name]} == {"test"}
-    for picture in drawn[name]:
-        groups = picture.scene.groups
-        codes = [group.code for group in groups]
-        assert not any(LEXICON[code].is_new for code in codes)
-        assert all(pair_split(a, b) == "test" for a in codes for b in codes if a < b)
-        assert all(group.style == LEXICON[group.code].held_style for group in groups)
-        assert not known & {caption.text for caption in picture.captions}
-
-
-@pytest.mark.parametrize("name", RECORDS)
 def test_every_caption_is_true_and_a_perfect_reader_finds_nearly_all(drawn, name):
     pictures = drawn[name]
     assert all(len(one.captions) == 5 for one in pictures)
     assert all(caption.is_true_of(one.scene) for one in pictures for caption in one.captions)
     assert ceiling([one.captions for one in pictures], [one.scene for one in pictures]) > 90
-
-
-def test_the_scenes_of_the_two_sets_and_of_the_sets_put_aside_differ(drawn, train):
-    aside = draw_other_hand(LEXICON, train[:10], use=" aside")
-    scenes = [{one.scene.seed for one in of} for of in (*drawn.values(), *aside.values())]
-    assert all(not a & b for a in scenes for b in scenes if a is not b)

@@ -3,7 +3,6 @@ checkpoint.
 """
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -40,23 +39,6 @@ def test_a_clip_is_made_and_loads_and_made_again_from_its_checkpoint(tmp_path, m
     again = make("a", CONFIG)  # nothing is left to train
     assert '"step"' not in capsys.readouterr().out
     assert all(torch.equal(weight, first[name]) for name, weight in again.items())
-
-
-def test_the_stages_follow_each_other_and_the_last_is_a_mean_of_the_norm_that_is_asked(
-    tmp_path, make, capsys
-):
-    end = make("end", CONFIG, CONFIG)
-    start = cma.load_backbone(tmp_path / "end" / "clip-1")[0].state_dict()
-    capsys.readouterr()
-    mean = make("mean", CONFIG, replace(CONFIG, mean=True))
-    said = capsys.readouterr().out
-    assert f'mean with {tmp_path / "mean" / "clip-1"}: {{"R@1": ' in said
-    assert said.count("; scaled to 10") == 2 * 3
-    scaled = ("text_projection.weight", "visual_projection.weight")
-    for name in mean.keys() - set(scaled):
-        middle = (start[name] + end[name]) / 2  # all three are saved in half precision
-        torch.testing.assert_close(mean[name], middle, rtol=1e-3, atol=1e-4)
-    assert not torch.equal(start[scaled[0]], end[scaled[0]])
 
 
 def test_without_the_set_for_its_log_the_command_says_what_builds_it(tmp_path, capsys):

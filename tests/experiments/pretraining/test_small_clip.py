@@ -3,9 +3,6 @@
 import torch
 
 import cma
-from experiments.pretraining import small_clip
-from experiments.pretraining.small_clip import build_model
-from tests.experiments.pretraining.conftest import CONFIG, TOKENS
 
 
 def test_the_bundled_clip_is_small_has_unequal_widths_and_reads_the_last_word():
@@ -18,15 +15,3 @@ def test_the_bundled_clip_is_small_has_unequal_widths_and_reads_the_last_word():
     assert clip.config.text_config.eos_token_id == processor.tokenizer.eos_token_id != 2
     first, second = model.encode_text(["a red apple", "a red car"])
     assert torch.cosine_similarity(first, second, dim=0) < 0.99
-
-
-def test_export_is_loaded_like_any_other_clip(tmp_path):
-    clip = build_model(CONFIG.shape, TOKENS).eval()
-    (tmp_path / "clip").mkdir()
-    (tmp_path / "clip" / "README.md").write_text("card")
-    small_clip.export(clip, TOKENS, tmp_path / "clip")
-    loaded, processor = cma.load_backbone(tmp_path / "clip")
-    assert (tmp_path / "clip" / "README.md").read_text() == "card"
-    assert processor.tokenizer("old boat")["input_ids"] == TOKENS("old boat")["input_ids"]
-    weight = clip.visual_projection.weight
-    assert torch.equal(loaded.visual_projection.weight, weight.half().float())

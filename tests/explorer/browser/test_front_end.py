@@ -2,10 +2,13 @@
 likes.
 """
 
+import base64
+import io
 import json
 import time
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from explorer.widget import STATIC
@@ -35,6 +38,7 @@ PAGE = """<!doctype html><meta name="viewport" content="width=device-width, init
   const hear = {};
   hear["msg:custom"] = (l) => { window.answer = (message, views = []) => l(message, views); };
   hear.gone = (listener) => { window.lost = listener; };
+  hear.unsent = (listener) => { window.unsent = listener; };
   const on = (kind, listener) => hear[kind](listener);
   const model = { get: () => setup, send: (message) => sent.push(message), on, off() {} };
   explorer.render({ model, el: document.body });
@@ -494,7 +498,7 @@ def test_a_finger_goes_to_the_next_result_but_not_in_one_that_is_enlarged(front)
     assert [swipe(way) for way in (-20, -120, 120, 120)] == [1, 2, 1, 0]
     front.answer_open()
     front.viewer.locator(".cma-stage img").tap()
-    assert front.viewer.locator(".cma-zoomed").count() == 1
+    expect(front.viewer.locator(".cma-zoomed")).to_have_count(1)
     assert swipe(-120) == 0, "one looks around in it"
 
 
@@ -504,17 +508,103 @@ def test_a_result_is_enlarged_and_fills_the_screen(front):
     front.answer_open()
     large = front.viewer.locator(".cma-stage img")
     before = large.bounding_box()["width"]
+    assert before == 2, "a picture of one pixel is shown at most twice as large as it is"
     large.click()
     assert large.bounding_box()["width"] >= 2 * before
     large.click()
     assert large.bounding_box()["width"] == before
-    large.click()
     full = front.viewer.get_by_role("button", name="full screen")
-    for filled in (True, False):
+    for filled in (True, False, True):
         full.click()
         front.until("(filled) => Boolean(document.fullscreenElement) === filled", filled)
+    front.viewer.get_by_role("button", name="close").click()
+    front.until("() => !document.fullscreenElement")
+
+
+def picture(width: int, height: int) -> bytes:
+    """A picture as the bytes of a PNG."""
+    Image.new("RGB", (width, height), "teal").save(buffer := io.BytesIO(), "PNG")
+    return buffer.getvalue()
+
+
+def test_a_click_enlarges_the_file_itself_where_one_clicks(front):
+    front.begin([{"key": "0"}, {"key": "1"}])
+    front.page.route("**/file/t/7*", lambda route: route.fulfill(body=picture(4000, 3000)))
+    front.tiles.first.click()
+    copy = base64.b64encode(picture(1024, 768)).decode()
+    about = {"captions": [], "path": "", "facts": {}, "at": None, "times": None, "file": "7"}
+    opened = front.last("open") | {"is": "open"} | about
+    front.page.evaluate(ANSWER, [opened, copy, 2])
+    stage = front.viewer.locator(".cma-stage")
+    large, box = stage.locator("img"), stage.bounding_box()
+    front.until("() => document.querySelector('.cma-stage img').naturalWidth === 1024")
+    front.page.mouse.click(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
+    front.until("() => document.querySelector('.cma-stage img').naturalWidth === 4000")
+    shown = large.bounding_box()
+    assert shown["width"] > 3 * box["width"], "a pixel of the file is one of the screen"
+    clicked = (box["width"] * 0.75 + box["x"] - shown["x"]) / shown["width"]
+    assert abs(clicked - 0.75) < 0.01, "what was clicked is still under the pointer"
+    front.page.mouse.down()
+    front.page.mouse.move(box["x"] + box["width"] * 0.75 - 50, box["y"] + box["height"] / 2)
+    front.page.mouse.up()
+    moved = large.bounding_box()
+    assert abs(shown["x"] - 50 - moved["x"]) < 1 and moved["width"] == shown["width"]
     front.press("ArrowRight")
     expect(front.viewer.locator(".cma-zoomed")).to_have_count(0)
+
+
+def test_a_query_that_cannot_be_sent_is_kept_in_the_address(front):
+    front.offer()
+    front.type("a cat")
+    front.page.evaluate("unsent()")
+    expect(front.control("gone")).to_contain_text("Your query is kept")
+    assert "q=a+cat" in front.page.url
+
+
+def test_a_result_says_its_rank_in_the_other_model_and_lights_it_up(front):
+    first = [{"key": "0", "ranks": [1, 17]}, {"key": "1", "ranks": [2, 1]}]
+    second = [{"key": "1", "ranks": [2, 1]}, {"key": "5", "ranks": [None, 2]}]
+    front.begin(first, second)
+    assert front.root.locator(".cma-rank").all_inner_texts() == ["1 ▲17", "2 ▼1", "1 ▲2", "2"]
+    front.tiles.nth(1).hover()
+    expect(front.root.locator(".cma-twin")).to_have_count(2)
+    front.tiles.first.click()
+    front.answer_open()
+    assert "model 1: rank 17" in front.viewer.inner_text()
+
+
+@pytest.mark.parametrize("front", [{"has_touch": True}], indirect=True)
+def test_a_finger_chooses_results_and_nothing_moves(front):
+    front.begin([{"key": str(item)} for item in range(8)])
+    before = front.tiles.nth(3).bounding_box()
+    front.tiles.nth(2).locator(".cma-tick").tap()
+    expect(front.control("said")).to_have_text("1 result chosen")
+    assert front.tiles.nth(3).bounding_box() == before and not front.viewer.is_visible()
+    bar = front.root.locator(".cma-bar").bounding_box()
+    assert bar["y"] + bar["height"] == 800, "at the bottom"
+
+
+def test_who_comes_back_is_where_they_were(front):
+    front.begin([{"key": str(item)} for item in range(400)])
+    front.root.locator(".cma-results").evaluate("(all) => { all.scrollTop = 700; }")
+    front.type("a dog")
+    front.find([{"key": "0"}])
+    front.page.go_back()
+    front.wait_for("media", front.last("search")["id"])
+    front.offer(newest=False)
+    front.find([{"key": str(item)} for item in range(400)])
+    front.until("() => document.querySelector('.cma-results').scrollTop === 700")
+
+
+def test_a_page_that_is_loaded_again_while_a_result_is_large_goes_back_by_one_step(front):
+    front.begin([{"key": "0"}])
+    front.tiles.first.click()
+    address = front.page.url
+    front.page.reload()
+    front.until("() => window.sent?.length && !history.state?.large")
+    assert front.page.url == address
+    front.page.go_back()
+    front.until("() => !location.hash.includes('q=')")
 
 
 HEAR = """() => {  // a status has to be there before it speaks, an alert has not

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 import cma
 from cma.config import ReadConfig
-from explorer.index import MediaFile, MediaIndex, Where, table
+from explorer.index import IndexConfig, MediaFile, MediaIndex, Where, table
 from explorer.index.rows import RECORD
 from explorer.index.table import Table
 from tests.toy_index import drawn, holding, names
@@ -126,7 +126,7 @@ def test_other_kinds_folders_years_and_names_are_left_out_before_the_cut(
         Where("pictures")
     # the three that are wanted are the farthest of 900
     files, embeddings = drawn(900)
-    asked = index._text("a dog")[0]
+    asked = index.vector_of_text("a dog")[0]
     far = (normalize(embeddings, dim=1) @ normalize(asked, dim=0)).argsort()[:3].tolist()
     for number in far:
         files[number] = replace(files[number], file_name=f"far/{number}.png", date="2001-02-03")
@@ -176,7 +176,7 @@ def test_moments_of_a_few_films_do_not_push_out_the_rest(index, monkeypatch):
     for number in range(50):
         files[number] = replace(files[number], kind="video", media="film", start=1.0 * number)
         files[number] = replace(files[number], end=number + 2.0, seconds=60.0)
-        embeddings[number] = index._text("a dog")[0] + 1e-3 * number
+        embeddings[number] = index.vector_of_text("a dog")[0] + 1e-3 * number
     monkeypatch.setattr("explorer.index.ask.DEPTH", 5)
     found = holding(index, files, embeddings).query("a dog", 4)
     assert len(found) == 4 and len({*names(found)} - {f"{i}.png" for i in range(50)}) == 3
@@ -234,8 +234,13 @@ def test_a_change_that_torch_does_not_count_is_noticed(model, media):
 def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(model, media, capsys):
     model.set_adapter("a")
     MediaIndex.build(model, media)
-    assert "adapter 'a': give the `config` that it was trained with" in capsys.readouterr().out
-    with pytest.raises(TypeError, match=r"^config: expected a explorer.index.IndexConfig, not 5$"):
+    said = "adapter 'a' does not say how it was trained to read; taken: ReadConfig("
+    assert said in capsys.readouterr().out
+    model.get_adapter("a").reading = ReadConfig("mean_pooled", max_words=9)
+    assert MediaIndex.build(model, media).config == IndexConfig("mean_pooled", max_words=9)
+    assert MediaIndex.build(model, media, ReadConfig()).config == IndexConfig()
+    assert "adapter 'a' was trained with ReadConfig(" in capsys.readouterr().out
+    with pytest.raises(TypeError, match=r"^expected a cma.ReadConfig or TrainConfig, not 5$"):
         MediaIndex.build(model, media, config=5)
 
 

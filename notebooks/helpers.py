@@ -146,13 +146,14 @@ def strip(frames: list[Image.Image]) -> str:
 
 def shaded(captions: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
     """Return HTML with a row of boxes for each caption, the darker the larger the weight."""
-    box = '<span style="width:64px;margin:2px;text-align:center;color:{};background:rgba(59,110,165,{:.2f})">'
+    box = '<span style="flex:none;width:64px;margin:2px;text-align:center;'
+    box += 'color:{};background:rgba(59,110,165,{:.2f})">'
     found = []
     for caption, row in zip(captions, weights, strict=True):
-        boxes = (box.format("white" if w > 0.5 else "black", w) + f"{w:.2f}</span>" for w in row)
+        boxes = (box.format("white" if w > 0.6 else "black", w) + f"{w:.2f}</span>" for w in row)
         words = f'<span style="margin-left:8px">{escape(caption)}</span>'
-        found.append(f'<div style="display:flex">{"".join(boxes)}{words}</div>')
-    return "".join(found)
+        found.append(f'<div style="display:flex;align-items:center">{"".join(boxes)}{words}</div>')
+    return f'<div style="background:white;color:black">{"".join(found)}</div>'
 
 
 def slider(panels: dict[str, str], start: int, head: str = "") -> str:
@@ -169,7 +170,7 @@ def slider(panels: dict[str, str], start: int, head: str = "") -> str:
         f'<section style="display:{"" if at == start else "none"}"><b>{escape(label)}</b>{content}</section>'
         for at, (label, content) in enumerate(panels.items())
     )
-    ends = f'min="0" max="{len(panels) - 1}" value="{start}" style="width:20em"'
+    ends = f'aria-label="setting" min="0" max="{len(panels) - 1}" value="{start}" style="width:20em"'
     return f'<div><input type="range" {ends} oninput="{script}">{head}{shown}</div>'
 
 

@@ -82,6 +82,7 @@ class Recipe:
 
 MANY = 5000  # from here on the recipe itself; the recorded curves end at 1,750 and begin at 7,000
 STEPS = 216  # of the curves of pictures, and about as many as those of clips
+CACHED = 14_000  # frames, 2 GB
 ENOUGH = 50  # validation items, for an epoch to be chosen on them
 LEAST = 100  # items; with fewer, nothing was measured
 
@@ -103,8 +104,12 @@ def for_few(config: TrainConfig, items: int) -> TrainConfig:
             f"{items} items: with fewer than {LEAST} a gain was not measured; `cma.train` says at "
             "the end whether it helped"
         )
+    # each picture is read once, and a script needs no guard for processes
+    small = items * config.max_frames <= CACHED
+    reading = {"cache": True, "workers": 0} if small else {}
     return config.merge(
-        {
+        reading
+        | {
             "batch_size": batch,
             "lr": 0.003,
             "epochs": -(-STEPS // steps),

@@ -145,14 +145,13 @@ def strip(frames: list[Image.Image]) -> str:
 
 
 def shaded(captions: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
-    """Return HTML with a row of boxes for each caption, the darker the larger the weight."""
+    """Return HTML with a row of boxes below each caption, the darker the larger the weight."""
     box = '<span style="flex:none;width:64px;margin:2px;text-align:center;'
     box += 'color:{};background:rgba(59,110,165,{:.2f})">'
     found = []
     for caption, row in zip(captions, weights, strict=True):
         boxes = (box.format("white" if w > 0.6 else "black", w) + f"{w:.2f}</span>" for w in row)
-        words = f'<span style="margin-left:8px">{escape(caption)}</span>'
-        found.append(f'<div style="display:flex;align-items:center">{"".join(boxes)}{words}</div>')
+        found.append(f'<div>{escape(caption)}</div><div style="display:flex">{"".join(boxes)}</div>')
     return f'<div style="background:white;color:black">{"".join(found)}</div>'
 
 

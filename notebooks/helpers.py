@@ -4,17 +4,21 @@ need, and what guessing reaches."""
 import hashlib
 import re
 import textwrap
+from base64 import b64encode
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
+from html import escape
+from io import BytesIO
 from itertools import combinations
 from pathlib import Path
 
 import cma
 import explorer
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from cma import training
 from cma.config import NO_EFFECT, WHERE, TrainConfig
@@ -26,9 +30,10 @@ from data_prep.mini.caption_styles import ceiling
 from data_prep.mini.pictures import Picture
 from data_prep.mini.world import RECORDS
 from IPython.display import Markdown
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -39,6 +44,18 @@ KEPT = 4  # files of captions' embeddings beside the indexes of one split
 ORANGE = "#d9822b"
 GREY = "#9aa0a6"
 COLOURS = (GREY, BLUE, ORANGE, "#5b8c5a", "#8a5a9e", "#b04a4a")
+ZERO, OURS, FULL, LORA = "zero-shot", "cross-modal adapter", "full fine-tuning", "LoRA"
+TWIN, RECORDED = "adapter without sharing", "recorded adapter"  # the study's, of the method OURS
+LOOK = {  # one colour and one mark for each model, in every figure of 03, 04 and a3; zero-shot is hollow
+    ZERO: {"color": GREY, "marker": "o", "mfc": "white"},
+    OURS: {"color": BLUE, "marker": "o"},
+    RECORDED: {"color": COLOURS[3], "marker": "D"},
+    FULL: {"color": "black", "marker": "s"},
+    LORA: {"color": ORANGE, "marker": "P"},
+}
+DESCRIBERS = ("list", "sentence", "place", "count", "part")  # a picture of mini-flickr30k has one of each
+KINDS = ("right", "other things", "some of the things", "another count", "another background")
+KINDS += ("another place or size", "true, too")  # of a first answer, see `kinds_of`
 
 
 def folded(answer: str) -> Markdown:
@@ -88,6 +105,157 @@ def cma_output(adapter: dict[str, Tensor], tower: str, site: int, z: Tensor) -> 
 def cma_hook(module: nn.Module, f: Callable[[Tensor], Tensor]) -> RemovableHandle:
     """Let `module` give z + f(z) in place of its output z, as `cma` does; returns the handle."""
     return module.register_forward_hook(lambda module, inputs, z: z + f(z))
+
+
+def bars(values: dict[str, float], unit: str = "%") -> str:
+    """Return HTML with a horizontal bar for each of `values`, from 0 to 100."""
+    line = (
+        '<div style="display:flex;align-items:center;gap:8px"><span style="width:17em">{}</span>'
+        f'<span style="width:{{:.0f}}px;height:10px;background:{BLUE}"></span>{{:.1f}} {unit}</div>'
+    )
+    return "".join(line.format(escape(name), 2.5 * value, value) for name, value in values.items())
+
+
+def playing(clips: Sequence[tuple[list[Image.Image], str]], lit: Sequence[bool] = ()) -> str:
+    """Return HTML with clips that play, (frames, caption) each; a frame that is `lit` has an orange edge.
+
+    A clip becomes a GIF of 128 pixels in 64 colours inside the HTML, so that it plays everywhere.
+    """
+    found = []
+    for frames, caption in clips:
+        drawn = [ImageOps.fit(frame, (128, 128)) for frame in frames]
+        for at, picture in enumerate(drawn if lit else ()):
+            drawn[at] = ImageOps.expand(picture, 6, ORANGE if lit[at] else "white")
+        drawn = [picture.quantize(64, dither=Image.Dither.NONE) for picture in drawn]
+        drawn[0].save(file := BytesIO(), "gif", save_all=True, append_images=drawn[1:], duration=150, loop=0)
+        source = f"data:image/gif;base64,{b64encode(file.getvalue()).decode()}"
+        found.append(f'<figure style="margin:0;width:260px"><img src="{source}" alt="{escape(caption)}">')
+        found.append(f"<figcaption>{escape(caption)}</figcaption></figure>")
+    return f'<div style="display:flex;gap:16px">{"".join(found)}</div>'
+
+
+def strip(frames: list[Image.Image]) -> str:
+    """Return HTML with the frames of a clip in a row, above the boxes of `shaded`."""
+    found = []
+    for frame in frames:
+        ImageOps.fit(frame, (64, 64)).save(file := BytesIO(), "jpeg", quality=80)
+        source = f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+        found.append(f'<img src="{source}" alt="a frame" style="width:64px;margin:2px">')
+    return f'<div style="display:flex">{"".join(found)}</div>'
+
+
+def shaded(captions: Sequence[str], weights: Sequence[Sequence[float]]) -> str:
+    """Return HTML with a row of boxes below each caption, the darker the larger the weight."""
+    box = '<span style="flex:none;width:64px;margin:2px;text-align:center;'
+    box += 'color:{};background:rgba(59,110,165,{:.2f})">'
+    found = []
+    for caption, row in zip(captions, weights, strict=True):
+        boxes = (box.format("white" if w > 0.6 else "black", w) + f"{w:.2f}</span>" for w in row)
+        found.append(f'<div>{escape(caption)}</div><div style="display:flex">{"".join(boxes)}</div>')
+    return f'<div style="background:white;color:black">{"".join(found)}</div>'
+
+
+def slider(panels: dict[str, str], start: int, head: str = "") -> str:
+    """Return HTML with a slider that shows one of `panels`, {label: HTML}, at first number `start`,
+    below `head`.
+
+    It needs no server. A viewer that runs no scripts shows panel `start` alone.
+    """
+    script = (
+        "const all = this.parentElement.querySelectorAll('section');"
+        "all.forEach((one, at) => { one.style.display = at == this.value ? '' : 'none' })"
+    )
+    shown = "".join(
+        f'<section style="display:{"" if at == start else "none"}"><b>{escape(label)}</b>{content}</section>'
+        for at, (label, content) in enumerate(panels.items())
+    )
+    ends = f'aria-label="setting" min="0" max="{len(panels) - 1}" value="{start}" style="width:20em"'
+    return f'<div><input type="range" {ends} oninput="{script}">{head}{shown}</div>'
+
+
+def spans(measured: Sequence[float], sign: str = "") -> str:
+    """Return (value, low, high) as `18.9 [17.6, 20.3]`; with the sign "+" also positive ones get it."""
+    value, low, high = (f"{round(one, 1) + 0.0:{sign}.1f}" for one in measured)  # −0.0 becomes 0.0
+    return f"{value} [{low}, {high}]"
+
+
+def dots(axis: Axes, found: dict[str, dict[str, Sequence[float]]], title: str) -> None:
+    """Draw {model: {what: (value, low, high)}} with intervals, one group of marks for each `what`."""
+    for at, (name, measured) in enumerate(found.items()):
+        middle, low, high = np.array(list(measured.values())).T
+        places = np.arange(len(middle)) + (at - (len(found) - 1) / 2) / 6
+        style = {"linestyle": "none", "capsize": 2, "label": name} | LOOK[name]
+        axis.errorbar(places, middle, [middle - low, high - middle], **style)
+    axis.set(xticks=range(len(measured)), xticklabels=measured, ylim=(0, None), title=title)
+
+
+def curve_of(history: list[dict], start: float, key: str = "text_to_visual", recall: str = "R@1") -> tuple:
+    """Return (steps, recall on validation in %) after each epoch; both begin with the frozen CLIP."""
+    ends = np.cumsum([entry["steps"] for entry in history]).tolist()
+    found = [entry.get("validation", {}).get(key, {}).get(recall, float("nan")) for entry in history]
+    return [0, *ends], [start, *found]
+
+
+def recorded(folder: Path, train_set: RetrievalDataset, usual_backbone: bool) -> dict:
+    """Return the study's rows of a dataset, {method: row}; of an offline benchmark those of its
+    current pictures. Empty with another backbone than the recipe's.
+    """
+    from experiments import rows, study
+
+    here = study.world_of(train_set.folder) if usual_backbone else None
+    found = [row for row in rows.read_rows(folder) if row.dataset == train_set.name]
+    return {row.method: row for row in found if row.ranks and row.world == here}
+
+
+def recall_and_gain(row: object, zero: object, k: int = 1, way: str = "text_to_visual") -> tuple:
+    """Return ((recall in %, low, high), "") of a row and ((its difference to zero-shot, …), "+")."""
+    from experiments import rows
+
+    return (rows.recall(row, way, k), ""), (rows.difference(row, zero, way, k)[:3], "+")
+
+
+def kinds_of(test_set: RetrievalDataset, first: list[int]) -> list[str] | None:
+    """Return the kind, one of `KINDS`, of the item that came first for each caption, by what the
+    offline benchmark recorded; None for another dataset.
+    """
+    from data_prep.mini import caption_styles, scenes
+
+    source = test_set.folder / "media" / "records.jsonl"
+    if not source.exists():
+        return None
+    known = {record["id"]: record for _, record in read_jsonl(source, dict)}
+    records, shown = [known[item.id] for item in test_set.items], []
+    for record in records:
+        groups = tuple(scenes.Group(**group) for group in record["scene"]["groups"])
+        shown.append(scenes.Scene(**{**record["scene"], "groups": groups}))
+    claims = [caption_styles.Caption(**one) for record in records for one in record["captions"]]
+    owners = test_set.text_to_item.tolist()
+    answers = zip(claims, owners, first, strict=True)
+    return ["right" if own == at else _kind(claim, shown[at]) for claim, own, at in answers]
+
+
+def _kind(claim: object, scene: object) -> str:
+    counts = {group.code: group.count for group in scene.groups}
+    there = [code in counts for code, _ in claim.things]
+    if not all(there):
+        return "some of the things" if any(there) else "other things"
+    if any(count not in (None, counts[code]) for code, count in claim.things):
+        return "another count"
+    if scene.ground not in claim.grounds:
+        return "another background"
+    return "true, too" if claim.is_true_of(scene) else "another place or size"
+
+
+def few_twins(twins: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
+    """Return the first `pairs` pairs of each kind of twins, and the kind [P] of each pair.
+
+    The records name the kind: their ids are such as `places-017-a`, in the order of the items.
+    """
+    records = [one["id"] for _, one in read_jsonl(twins.folder / "media" / "records.jsonl", dict)]
+    kinds = np.array([id.partition("-")[0] for id in records[::2]])
+    few = [pair for kind in dict.fromkeys(kinds) for pair in np.flatnonzero(kinds == kind)[:pairs]]
+    items = tuple(twins.items[2 * pair + one] for pair in few for one in (0, 1))
+    return replace(twins, items=items), kinds[few]
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:

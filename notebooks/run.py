@@ -53,6 +53,7 @@ TRAINS = {  # the datasets whose adapters notebooks train
 AFTER = {  # these load the adapters that others have trained, unless they are recorded
     "05_retrieval_explorer": ("03_train_flickr30k", "04_train_msrvtt"),
     "07_your_own_media": ("03_train_flickr30k",),
+    "a3_inside_the_adapter": ("03_train_flickr30k", "04_train_msrvtt"),
 }
 CI = {"runs_dir": "runs/ci"}  # tiny adapters and records, apart from real ones
 TINY = {
@@ -69,6 +70,7 @@ TINY = {
     "07_your_own_media": {**CI, "items": 24, "overrides": {"epochs": 2}},
     "a1_bundled_clip": {},
     "a2_quirks": {"items": 24, "steps": 6, "batch_size": 8},
+    "a3_inside_the_adapter": {**CI, "items": 24},
 }
 
 

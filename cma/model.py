@@ -65,7 +65,7 @@ class RetrievalModel(nn.Module):
         with patch_of(clip).lock:
             deactivate(clip)  # an adapter of another model that used this CLIP before
             self.clip = clip.requires_grad_(False).eval()
-        self.processor = processor
+        self.processor: Any = processor
         self.adapters = nn.ModuleDict()
         self._chosen: State = NOTHING
         self.cut = 0

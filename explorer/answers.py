@@ -24,8 +24,8 @@ Like = str | Path | MediaFile  # the path of a picture or clip, or one of the me
 # for one set of media, by the label of the model, such as "zero-shot"
 Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
-SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
-MOST_SCORES = 2**26  # held at once when captions are compared with all items
+SEEN, MAX_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
+MAX_SCORES = 2**26  # held at once when captions are compared with all items
 BYTES_A_LETTER = 1.5  # tokens a letter, from which on a tokenizer does not know a script
 REPEATED = 8  # times as many captions as are wanted are looked at, since some may be the same
 
@@ -78,7 +78,7 @@ class Answer:
     @cached_property
     def rank_of(self) -> dict[int, int]:
         """The rank of each ranked item; copies and other moments have that of their result."""
-        ranks = {}
+        ranks: dict[int, int] = {}
         for rank, (item, _, alike) in enumerate(self.ranked, start=1):
             for one in (item, *alike, *self.moments.get(item, ())):
                 ranks.setdefault(one, rank)
@@ -210,7 +210,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     first.
 
     The gain is `before / after`. Ties count against a model, as in `cma.metrics`. If there are more
-    captions, `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different
+    captions, `MAX_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different
     files.
     """
     if list(before.column("key")) != list(after.column("key")):
@@ -218,8 +218,8 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
             f"they hold different files ({len(before)} and {len(after)}); build both alike"
         )
     captions, owners = before.captions, before.text_to_item
-    if len(captions) > MOST_CAPTIONS:
-        drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
+    if len(captions) > MAX_CAPTIONS:
+        drawn = sorted(random.Random(seed).sample(range(len(captions)), MAX_CAPTIONS))
         captions, owners = [captions[i] for i in drawn], owners[drawn]
     both = [_ranks(index, captions, owners) for index in (before, after)]
     rows = zip(captions, before.files[owners.tolist()], *both, strict=True)
@@ -229,7 +229,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
 
 def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[int]:
     """The rank of each caption's item; so many captions at once that their scores fit."""
-    at_once = max(1, MOST_SCORES // len(index))
+    at_once = max(1, MAX_SCORES // len(index))
     ranks = []
     for start in range(0, len(captions), at_once):
         scores = index.scores(captions[start : start + at_once])
@@ -237,15 +237,15 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
     return ranks
 
 
-def folders(index: MediaIndex, most: int = 200) -> list[str]:
-    """The folders that hold some of the media but not all, by name; if more than `most`, the
+def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
+    """The folders that hold some of the media but not all, by name; if more than `max_folders`, the
     fullest.
     """
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for folder, count in Counter(index.column("folder").tolist()).items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):
             counts[str(one)] += count
-    return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
+    return sorted(name for name, count in counts.most_common(max_folders + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:

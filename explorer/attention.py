@@ -8,6 +8,7 @@ patches.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,7 +111,8 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     attention, config = [], clip.config
     modules = [module for of, _, module in parts(clip, "attention") if of == tower]
     if tower == "vision" and not family_of(config).class_tokens:
-        modules.append(tower_of(clip, tower).head.attention)
+        pooling: Any = tower_of(clip, tower)
+        modules.append(pooling.head.attention)
     kernels = {
         name: getattr(config, name)._attn_implementation
         for name in ("text_config", "vision_config")

@@ -21,7 +21,7 @@ class Dates:
         self.firsts = np.union1d(items[clips == 0], np.unique(clips, return_index=True)[1])
         self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
 
-    def newest(self, items: np.ndarray) -> list[int]:
+    def newest(self, items: np.ndarray | list[int]) -> list[int]:
         """Return items in the order of their dates, the newest first; ties in the order given."""
         backwards = np.asarray(items, int)[::-1]
         return backwards[self.all[backwards].argsort(kind="stable")][::-1].tolist()
@@ -36,7 +36,9 @@ def newest(dates: Dates, k: int, where: Where) -> Answer:
     index, items = dates.index, dates.firsts
     if where != EVERYWHERE:
         items = np.intersect1d(items, index.inside(where))
-    ranked = [(item, 0.0, ()) for item in dates.newest(items)]
+    ranked: list[tuple[int, float, tuple[int, ...]]] = [
+        (item, 0.0, ()) for item in dates.newest(items)
+    ]
     return Answer(index, "", k, ranked, frozenset(), time.perf_counter() - start, False)
 
 

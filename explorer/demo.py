@@ -25,7 +25,7 @@ from .index import MediaIndex
 HERE = Path(__file__).parent / "demo_files"
 # name of a gallery → the offline benchmark, and how many items of its test split it has
 PARTS = {"pictures": ("mini-flickr30k", 200), "clips": ("mini-msrvtt", 20)}
-MOST = 3_000_000  # bytes of all files
+MAX_BYTES = 3_000_000  # bytes of all files
 logger = logging.getLogger(__name__)
 
 
@@ -65,7 +65,7 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
     """Write the demo's files to `out`, whole or not at all; return their bytes.
 
     `benchmarks` holds the offline benchmarks, `adapters` the recorded ones. Raises
-    FileNotFoundError if one is missing, ValueError if the files are larger than `MOST`.
+    FileNotFoundError if one is missing, ValueError if the files are larger than `MAX_BYTES`.
     """
     with TemporaryDirectory(prefix=".demo-", dir=out.parent) as kept:
         made = Path(kept, "made")
@@ -83,8 +83,10 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
         for lock in made.rglob(".*.lock"):
             lock.unlink()
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
-        if size > MOST:
-            raise ValueError(f"{out}: {size:,} bytes, expected at most {MOST:,}; take fewer items")
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"{out}: {size:,} bytes, at most {MAX_BYTES:,} expected; take fewer items"
+            )
         if out.exists():
             out.rename(Path(kept, "before"))
         made.rename(out)

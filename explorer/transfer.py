@@ -2,18 +2,18 @@
 
 import shutil
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal, cast
 
 from cma.media import open_media
 from explorer.index import SUFFIXES, MediaFile, kind_of
 
-MOST_MEGABYTES, MOST_FILES = 200, 8  # size of a file used as a query; how many are kept
+MAX_MEGABYTES, MAX_FILES = 200, 8  # size of a file used as a query; how many are kept
 
 
 class Arrivals:
-    """Files that arrive in parts. The last `MOST_FILES` are kept, in temporary folders."""
+    """Files that arrive in parts. The last `MAX_FILES` are kept, in temporary folders."""
 
     def __init__(self) -> None:
         # by name; a folder is deleted once nothing refers to it
@@ -34,14 +34,14 @@ class Arrivals:
         self.parts = {} if complete else {name: arrived}
         if len(arrived) != number + 1:
             raise ValueError(f"{name}: a part of it is missing; choose it again")
-        if sum(map(len, arrived)) > MOST_MEGABYTES * 1_000_000:
-            raise ValueError(f"{name}: more than {MOST_MEGABYTES} MB; choose a smaller file")
+        if sum(map(len, arrived)) > MAX_MEGABYTES * 1_000_000:
+            raise ValueError(f"{name}: more than {MAX_MEGABYTES} MB; choose a smaller file")
         if complete:
             folder = TemporaryDirectory(prefix="cma-")
             path = Path(folder.name) / f"asked{suffix}"
             path.write_bytes(b"".join(arrived))
-            file = MediaFile(str(path), str(path), kind_of(path))
-            self.kept = dict([*self.kept.items(), (name, (file, folder))][-MOST_FILES:])
+            file = MediaFile(str(path), str(path), cast(Literal["image", "video"], kind_of(path)))
+            self.kept = dict([*self.kept.items(), (name, (file, folder))][-MAX_FILES:])
         return complete
 
 
@@ -71,7 +71,9 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
 
 def _free_name(folder: Path, path: Path) -> Path:
     """Take a free name for `path` in a folder, so that nobody else takes it."""
-    for number in count(1):
+    number = 0
+    while True:
+        number += 1
         label = path.stem if number == 1 else f"{path.stem} ({number})"
         target = folder / f"{label}{path.suffix}"
         try:

@@ -80,7 +80,8 @@ class Worker:
         if self.cells > before == 0:
             self.held = self.turn.acquire()  # not if the cell is interrupted while it waits
         elif self.held and not self.cells:
-            self.held = bool(self.turn.release())
+            self.turn.release()
+            self.held = False
 
 
 @cache

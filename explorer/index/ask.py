@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ logger = logging.getLogger("explorer.index")
 Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 
 
-class Files(Sequence):
+class Files(Sequence[MediaFile]):
     """The files of an index, item by item; those that are asked for are read."""
 
     def __init__(self, table: Table) -> None:
@@ -51,6 +52,12 @@ class Files(Sequence):
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @overload
+    def __getitem__(self, item: int) -> MediaFile: ...
+
+    @overload
+    def __getitem__(self, item: slice | Sequence[int]) -> list[MediaFile]: ...
 
     def __getitem__(self, item: int | slice | Sequence[int]) -> MediaFile | list[MediaFile]:
         if isinstance(item, slice):
@@ -182,7 +189,8 @@ class MediaIndex:
         >>> explorer.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
-        opened = Table.open(folder, media_root and Path(media_root).expanduser().absolute())
+        moved = Path(media_root).expanduser().absolute() if media_root else None
+        opened = Table.open(folder, moved)
         weights = ActingWeights(model)
         opened.header.check(folder, weights.header(model, opened.header.config))
         return cls(model=model, weights=weights, table=opened)
@@ -364,7 +372,7 @@ class MediaIndex:
         length = parts[0].norm() if parts else 1.0
         if like is not None:
             parts.append(self.vector_of(like))
-        total = sum(F.normalize(one, dim=1) for one in parts)
+        total: Any = sum(F.normalize(one, dim=1) for one in parts)
         total -= AWAY * sum(F.normalize(self.vector_of_text(one), dim=1) for one in more)
         if not parts or total.norm() < 1e-4:
             raise ValueError("nothing is left of the query; type a few words of what it shows")
@@ -436,7 +444,7 @@ class MediaIndex:
         """Return {item: [item and the other moments of its clip]} for ranked items, without those
         whose clip has a better moment.
         """
-        found = {}
+        found: dict[int | str, list[int]] = {}
         for item, clip in zip(items, self._clips(integers(items)), strict=True):
             found.setdefault(clip, []).append(item)
         return {together[0]: together for together in found.values()}
@@ -478,9 +486,9 @@ class MediaIndex:
         vector: Tensor,
         compare: Callable[[Tensor, Tensor], Tensor],
         where: Where,
-        most: int | None = None,
+        max_items: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines) of those that are `where`, or of `most`, best first, ties by
+        """Return (items, cosines) of those that are `where`, or of `max_items`, best first, ties by
         item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
@@ -488,8 +496,8 @@ class MediaIndex:
         if not isinstance(where, Where):
             wanted = 'explorer.index.Where(kind="image")'
             raise TypeError(f"where={where!r:.100}: expected, say, {wanted}")
-        most = DEPTH if self.table.large else most or len(self)
-        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), most, where)
+        max_items = DEPTH if self.table.large else max_items or len(self)
+        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), max_items, where)
         first, order = cosines.sort(descending=True, stable=True)
         near = items[order[:DEPTH]].sort().values
         rest = items[order[DEPTH:]]
@@ -534,9 +542,9 @@ class MediaIndex:
         """The names and cosines of the `k` best, each clip once."""
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
-        for most in (max(DEPTH, k), None):  # all, if moments of a few clips are in the way
-            items, scores = self._ranked(vector, compare, where, most)
-            best = {}
+        for max_items in (max(DEPTH, k), None):  # all, if moments of a few clips are in the way
+            items, scores = self._ranked(vector, compare, where, max_items)
+            best: dict[int | str, int] = {}
             for place, clip in enumerate(self._clips(items)):
                 best.setdefault(clip, place)
             places = list(best.values())[:k]

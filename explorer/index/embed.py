@@ -6,12 +6,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ logger = logging.getLogger("explorer.index")
 
 Source = RetrievalDataset | str | Path
 # what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known
-Read = Tensor | MediaError | None
+Read: TypeAlias = Tensor | MediaError | None
 
 
 def build(
@@ -164,7 +165,8 @@ class Building:
             logger.info(f"{self.table.uri}: others write there; a later build tidies it")
 
     def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
-        embedded, unread = set(), set()
+        embedded: set[int] = set()
+        unread: set[int] = set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
         with self.model.using(self.model.active, self.model.scale), bar, reading as read:
@@ -221,7 +223,7 @@ class Building:
             new = self.keys.keys().isdisjoint(file.key for file in files)
             self.table.add(list(zip(files, frames, strict=True)), new)
 
-    def _embed_files(self, files: Sequence[MediaFile]) -> Iterator[tuple[int, MediaFile, Read]]:
+    def _embed_files(self, files: Sequence[MediaFile]) -> Generator[tuple[int, MediaFile, Read]]:
         """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
         instead of these, or None if it is unchanged.
 
@@ -287,11 +289,11 @@ class Building:
         now = listing.stamp(file, path, old)
         same = old is not None and now.digest == old.digest
         if file.kind == "video" and not file.id:  # of a plain folder
-            known = old.seconds if same else None
+            known = old.seconds if old and same else None
             now = replace(now, seconds=known or media.seconds(path))
             if parts := moments.cut(now, self.config):
                 return file, parts
-        if same:
+        if old and same:
             return replace(now, copy_hash=old.copy_hash), None
         return read_pixels(now, path, self.model, self.config)
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from cma.data import RetrievalDataset
 from cma.files import checked_dataclass, printable, walk
 from cma.media import MediaError, shown_name
 
+Kind = Literal["image", "video"]
 SUFFIXES = media.PICTURES + media.CLIPS
 
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
@@ -37,7 +38,7 @@ class MediaFile:
 
     file_name: str
     media: str
-    kind: Literal["image", "video"]
+    kind: Kind
     id: str = ""
     captions: tuple[str, ...] = ()
     start: float | None = None
@@ -124,7 +125,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     return folder, files, problems
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: Path) -> Kind | None:
     """Return "image", "video" (also for a folder, of the frames of a clip), or None for other
     files.
 
@@ -191,8 +192,11 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
                 elif not inside.name.startswith("."):
                     names.append(inside)
     below = [path.as_posix() for path in sorted(names) if path.suffix.lower() in SUFFIXES]
-    files = [MediaFile(shown_name(path), path, kind_of(folder / path)) for path in below]
-    return files, problems + media.not_read(map(str, names), len(files))
+    kinds = [cast(Kind, kind_of(folder / path)) for path in below]
+    found = [
+        MediaFile(shown_name(path), path, kind) for path, kind in zip(below, kinds, strict=True)
+    ]
+    return found, problems + media.not_read(map(str, names), len(found))
 
 
 def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
@@ -211,10 +215,10 @@ def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
     """The media root of one or more splits of a dataset folder, and their files."""
     root = splits[0].media_root or splits[0].folder
-    files = []
+    files: list[MediaFile] = []
     for split in splits:
         for item in split.items:
-            names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            about = split.kind, item.id, item.captions, item.start, item.end
-            files.append(MediaFile(*names, *about, place=len(files)))
+            name, path = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
+            file = MediaFile(name, path, split.kind, item.id, item.captions, item.start, item.end)
+            files.append(replace(file, place=len(files)))
     return root.absolute(), files

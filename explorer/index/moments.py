@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from PIL import Image
 from pydantic import Field
@@ -91,9 +91,9 @@ def read(
 
     Raises MediaError as `media.read_frames`.
     """
-    most = config.frames + len(group) * config.step
-    start, end = group[0].start, group[-1].end
-    frames = media.read_frames(path, most, config.rate, start, end, *take)
+    max_frames = config.frames + len(group) * config.step
+    start, end = cast(float, group[0].start), cast(float, group[-1].end)
+    frames = media.read_frames(path, max_frames, config.rate, start, end, *take)
     # of the frames at `rate`; less than 1 if the clip has fewer frames a second
     share = min(1.0, len(frames) / max(1, int((end - start) * config.rate)))
     numbers = []

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import normalize
 
 import lazy_loader
@@ -27,7 +27,10 @@ from cma.files import printable
 from .listing import MediaFile, Where
 from .weights import Header, digest_of
 
-pa = lazy_loader.load("pyarrow")  # the extra `explorer`
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy_loader.load("pyarrow")  # the extra `explorer`
 FORMAT_VERSION = 7  # 6 were files of our own, or a table with the records as JSON
 BYTES = "utf-8", "surrogateescape"  # Linux allows names that are no text
 RECORD = (  # the fields of a MediaFile; its kind is "is_clip"
@@ -46,7 +49,7 @@ class Manifest:
 
     header: Header
     media_root: str
-    format_version: Literal[FORMAT_VERSION]
+    format_version: Literal[FORMAT_VERSION]  # type: ignore[valid-type]  # it stands once
 
 
 def schema_of(made: Manifest, width: int) -> pa.Schema:
@@ -79,7 +82,7 @@ def as_rows(items: Sequence[Item], made: Manifest) -> pa.Table:
         raise ValueError("some embeddings are not finite")
     several = [one.numpy().tobytes() if len(one) > 1 else None for one in frames]
     schema = schema_of(made, means.shape[1])
-    columns = {name: [] for name in schema.names}
+    columns: dict[str, Any] = {name: [] for name in schema.names}
     for file in files:
         for name, value in as_row(file).items():
             columns[name].append(value)

@@ -17,6 +17,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import lazy_loader
@@ -51,7 +52,12 @@ from .rows import (
 )
 from .weights import Header, digest_of
 
-lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `explorer`
+if TYPE_CHECKING:
+    import lancedb
+    import pyarrow as pa
+else:  # the extra `explorer`
+    lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")
+T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED = "media", "skipped"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
@@ -86,7 +92,7 @@ class StorageError(OSError):
 
 
 @contextmanager
-def told(uri: str, advice: str = LOST) -> Iterator[None]:
+def storage_errors(uri: str, advice: str = LOST) -> Iterator[None]:
     """Turn an error of LanceDB into a StorageError of one line that names `uri`."""
     try:
         yield
@@ -96,24 +102,24 @@ def told(uri: str, advice: str = LOST) -> Iterator[None]:
         panic = "Panic" in type(error).__name__  # of Rust, which is no Exception
         if not panic and not isinstance(error, Exception):
             raise
-        said = printable(" ".join(str(error).split()))[:200]
-        raise StorageError(f"{uri}: {advice} ({said})") from error
+        message = printable(" ".join(str(error).split()))[:200]
+        raise StorageError(f"{uri}: {advice} ({message})") from error
 
 
-def parsed(text: str, kind: type, uri: str, advice: str) -> object:
+def parsed(text: str, as_type: type[T], uri: str, advice: str) -> T:
     """As `parse_json`, with a RefusedError."""
     try:
-        return parse_json(text, kind, uri, advice)
+        return parse_json(text, as_type, uri, advice)
     except ValueError as error:
         raise RefusedError(str(error)) from None
 
 
 def reading(method: Callable) -> Callable:
-    """A method of a table within which errors of LanceDB are `told`."""
+    """A method of a table within which errors of LanceDB become a StorageError of one line."""
 
     @wraps(method)
     def read(self: Table, *given: object, **named: object) -> object:
-        with told(self.uri):
+        with storage_errors(self.uri):
             return method(self, *given, **named)
 
     return read
@@ -150,12 +156,12 @@ class Table:
         self._near: Near | None = None  # what was found last
         self._moved: Path | None = None  # where the media are now
         self._replaces = False  # the first items that are added replace what is there
-        with told(self.uri, CLOSED):
-            self._database = database or lancedb.connect(
+        with storage_errors(self.uri, CLOSED):
+            self._database: Any = database or lancedb.connect(
                 self.uri, session=lancedb.Session(**CACHED)
             )
-            self._rows = self._newest()
-            self._made = None if self._rows is None else self._manifest()
+            self._rows: Any = self._newest()
+            self._made = cast(Manifest, None if self._rows is None else self._manifest())
 
     @classmethod
     def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
@@ -167,8 +173,8 @@ class Table:
         here = "://" not in uri  # LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
         if table is None or table._rows is None:
-            said = "no index there; `MediaIndex.build` makes one"
-            raise FileNotFoundError(f"{uri}: {said}")
+            message = "no index there; `MediaIndex.build` makes one"
+            raise FileNotFoundError(f"{uri}: {message}")
         table._moved = media_root
         return table
 
@@ -186,8 +192,8 @@ class Table:
         """What the metadata say. Raises ValueError unless it is a sound index of this version."""
         advice = f"; no index of this version, or a damaged one: delete it, then {AGAIN}"
         schema = self._rows.schema
-        said = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
-        digest, text = parsed(said, tuple[str, str], self.uri, advice)
+        message = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
+        digest, text = parsed(message, tuple[str, str], self.uri, advice)
         if digest != digest_of([], text):
             raise RefusedError(f"{self.uri}: its metadata do not have their digest{advice}")
         made = parsed(text, Manifest, self.uri, advice)
@@ -208,7 +214,7 @@ class Table:
 
     def now(self) -> Table:
         """The table as it is now; itself if nobody has changed it."""
-        with told(self.uri, CLOSED):
+        with storage_errors(self.uri, CLOSED):
             newest = self._newest()
             if newest is None:
                 return self
@@ -218,10 +224,11 @@ class Table:
         newer._moved = self._moved
         return newer
 
-    def _newest(self, name: str = TABLE) -> lancedb.table.Table | None:
+    def _newest(self, name: str = TABLE) -> Any:
         """The table as it is now, which may be written to; None if there is none."""
         with suppress(ValueError):  # says LanceDB, also while another process makes it
             return self._database.open_table(name)
+        return None
 
     # ---- what it holds
 
@@ -269,7 +276,7 @@ class Table:
         """Columns of all rows, or of those of a condition in SQL, with their numbers."""
         return self._search(names, condition).to_arrow()
 
-    def _search(self, names: Sequence[str], condition: str | None = None) -> object:
+    def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
         found = self._rows.search().select([*names]).with_row_id(True).limit(None)
         return found.where(condition) if condition else found
 
@@ -324,8 +331,8 @@ class Table:
             raise RefusedError(f"{self.uri}: the record of {short(file)} is damaged; {AGAIN}")
         path = Path(file.media)
         if path.anchor or ".." in path.parts:
-            said = f"{printable(file.media)!r:.100} leads out of the folder of the media"
-            raise RefusedError(f"{self.uri}: {said}; {AGAIN}")
+            message = f"{printable(file.media)!r:.100} leads out of the folder of the media"
+            raise RefusedError(f"{self.uri}: {message}; {AGAIN}")
         return file
 
     @reading
@@ -363,7 +370,7 @@ class Table:
             several = (
                 means[row] if own is None else torch.frombuffer(bytearray(own), dtype=means.dtype)
             )
-            found.append(several.view(lengths[row], -1))
+            found.append(several.view(int(lengths[row]), -1))
         return found
 
     def _means(self, rows: pa.Table | pa.RecordBatch) -> tuple[Tensor, Tensor]:
@@ -453,8 +460,8 @@ class Table:
         Returns their numbers, ascending, and their cosines.
         """
         if not self.rows:
-            said = "no items in it yet; ask again once a process has added some"
-            raise RefusedError(f"{self.uri}: {said}")
+            message = "no items in it yet; ask again once a process has added some"
+            raise RefusedError(f"{self.uri}: {message}")
         if self.large:
             return self._nearest(vector, count, where)
         cosines = self._held[0] @ vector
@@ -498,7 +505,7 @@ class Table:
     def add(self, items: Sequence[Item], new: bool = True) -> None:
         """Write items in one step; unless all are `new`, in the place of those of the same keys."""
         rows = as_rows(items, self._made)
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             if self._rows is None and self._replaces:
                 self._rows = self._database.create_table(TABLE, rows, mode="overwrite")
             else:
@@ -528,7 +535,7 @@ class Table:
                 newest.restore(before)
             raise
 
-    def _created(self, name: str, schema: pa.Schema) -> lancedb.table.Table:
+    def _created(self, name: str, schema: pa.Schema) -> Any:
         """A table that this process makes, or another one at the same time."""
         for attempt in range(ATTEMPTS):
             try:
@@ -542,7 +549,7 @@ class Table:
     def delete(self, keys: Collection[str]) -> None:
         """Delete the items of these keys, and all that is there twice."""
         quoted = [sql(key) for key in keys]
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             for first in range(0, len(quoted), ROWS):
                 self._newest().delete(f"key IN ({', '.join(quoted[first : first + ROWS])})")
 
@@ -551,7 +558,7 @@ class Table:
         own, count = f"{shard[0]}/{shard[1]}", shard[1]
         rows = [{"shard": own, "name": name, "reason": reason} for name, reason in problems]
         schema = pa.schema(dict.fromkeys(("shard", "name", "reason"), pa.string()))
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             if (noted := self._newest(SKIPPED)) is not None:
                 noted.delete(f"shard = '{own}' OR NOT ends_with(shard, '/{count}')")
             if rows:
@@ -561,7 +568,7 @@ class Table:
         """Join small parts, delete old versions, and bring the index of a large table up to date,
         each where it is worth it.
         """
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             newest = self._newest()
             if newest is None:
                 return
@@ -617,7 +624,7 @@ class Table:
 
         def sound(first: int, last: int) -> Iterator[pa.RecordBatch]:
             try:
-                with told(self.uri):
+                with storage_errors(self.uri):
                     rows = self._rows.take_offsets([*range(first, last)]).to_arrow()
                     rows = rows.select(schema.names)
                     self._read(rows)
@@ -639,7 +646,7 @@ class Table:
         the thread in which it also reads.
         """
         schema = schema.with_metadata(metadata(self._made))
-        with told(self.uri, WROTE), TemporaryDirectory() as folder:
+        with storage_errors(self.uri, WROTE), TemporaryDirectory() as folder:
             path = f"{folder}/rows"
             with pa.ipc.new_stream(path, schema) as stream:
                 for batch in batches:
@@ -656,7 +663,7 @@ class Table:
         embeddings are compared with their checksums, too.
         """
         names = [*RECORD, "record_sum", *(VECTORS if "://" not in self.uri else ())]
-        with told(self.uri):
+        with storage_errors(self.uri):
             for batch in self._search(names).to_batches(ROWS):
                 yield from zip(self._read(batch), ids_of(batch).tolist(), strict=True)
 
@@ -717,5 +724,5 @@ def index_config() -> object:
     """How LanceDB finds the nearest of many rows: by one bit a number (RaBitQ, Gao and Long 2024),
     in the partitions whose centres are nearest.
     """
-    kind = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
-    return kind(distance_type="cosine", target_partition_size=PARTITION)
+    index_class = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
+    return index_class(distance_type="cosine", target_partition_size=PARTITION)

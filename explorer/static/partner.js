@@ -159,10 +159,10 @@ class Towers {
   }
 
   /** Return the embedding of a sentence, whether its end was cut, and whether its script is unknown. */
-  async embed(text, adapter, strength, most, report) {
+  async embed(text, adapter, strength, maxWords, report) {
     await this.open(report);
     let { ids } = this.tokenizer.encode(text);
-    const longest = Math.min(this.site.places, most ?? Infinity), cut = ids.length > longest;
+    const longest = Math.min(this.site.places, maxWords ?? Infinity), cut = ids.length > longest;
     if (cut) ids = [...ids.slice(0, longest - 1), ids.at(-1)];
     const asked = new this.ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
     return { vector: await this.run(this.text, { ids: asked }, adapter, strength, ""), cut, foreign: this.isForeign(text) };
@@ -216,9 +216,9 @@ class Index {
   compare(text, item) {
     const { frames, width, counts, begins, config: { similarity, temperature } } = this, count = counts[item];
     if (similarity === "mean_pooled" || count === 1) return sum(this.units[item], unit(text));
-    const scores = this.matches(text, item), most = Math.max(...scores), pooled = new Float32Array(width);
+    const scores = this.matches(text, item), highest = Math.max(...scores), pooled = new Float32Array(width);
     for (const [frame, score] of scores.entries()) {
-      const weight = Math.exp((score - most) / temperature), begin = (begins[item] + frame) * width;
+      const weight = Math.exp((score - highest) / temperature), begin = (begins[item] + frame) * width;
       for (let at = 0; at < width; at++) pooled[at] += weight * frames[begin + at];
     }
     return sum(unit(pooled), unit(text));
@@ -336,7 +336,7 @@ export class Partner {
   async media(wanted) {
     const media = await this.gallery(wanted.media);
     this.tell({ ...wanted, is: "media", ...media.offer() });
-    this.towers.open(() => {}).catch(() => {});  // an error is said where it is asked
+    this.towers.open(() => {}).catch(() => {});  // whoever asks the tower shows the error
   }
 
   /** Take a part of a file; once it is whole, it can be a query. */

@@ -81,7 +81,8 @@ class Recipe:
 # ---- few items of one's own
 
 MANY = 5000  # from here on the recipe itself; the recorded curves end at 1,750 and begin at 7,000
-STEPS = 216  # of every recorded curve
+STEPS = 216  # of the curves of pictures, and about as many as those of clips
+CACHED = 14_000  # frames, 2 GB
 ENOUGH = 50  # validation items, for an epoch to be chosen on them
 LEAST = 100  # items; with fewer, nothing was measured
 
@@ -89,12 +90,13 @@ LEAST = 100  # items; with fewer, nothing was measured
 def for_few(config: TrainConfig, items: int) -> TrainConfig:
     """Return a run's settings for so few training items, and log what to expect of it.
 
-    The rule is made on `results/curves`: with 438 and 1,750 pictures and 500 clips, a rate of 0.003
-    was better than 0.01 and 0.03, and 216 (180) steps of one caption an item gained more than half
-    of what 7,000 items do. `tests/bench/few_items.py` tried it on other draws, with the bundled
-    backbone. A batch is a quarter of the items, so that no epoch is one step.
+    The rule is made on `results/curves`, which are of the bundled backbone: on 438 and 1,750
+    pictures and 500 clips the best rate was 0.003 (0.01 on 7,000 pictures), and 216 steps of one
+    caption an item gained 12 and 21 of the 25 points of R@1 that 7,000 pictures gain. A batch is at
+    most a third of the items, as on the curve of 438. `tests/bench/few_items.py` tries it on other
+    draws.
     """
-    batch = max(2, min(config.batch_size, items // 4))
+    batch = max(2, min(config.batch_size, items // 3))
     steps = max(1, items // batch)
     held = items // 8  # what a tenth of all items is beside eight tenths
     if items < LEAST:
@@ -102,8 +104,12 @@ def for_few(config: TrainConfig, items: int) -> TrainConfig:
             f"{items} items: with fewer than {LEAST} a gain was not measured; `cma.train` says at "
             "the end whether it helped"
         )
+    # each picture is read once, and a script needs no guard for processes
+    small = items * config.max_frames <= CACHED
+    reading = {"cache": True, "workers": 0} if small else {}
     return config.merge(
-        {
+        reading
+        | {
             "batch_size": batch,
             "lr": 0.003,
             "epochs": -(-STEPS // steps),

@@ -83,8 +83,8 @@ def text_conditioned(
             scores = part @ text.T
             weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
             dots = (weights * scores).sum(1)  # t . pooled, [V, T]
-            precise = part.to(exact)
-            gram = precise @ precise.mT  # [V, F, F]
+            # converted twice, so that gradients keep their last bit
+            gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
             squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
             lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
             found = (dots / lengths.clamp_min(TINY)).float()

@@ -19,6 +19,7 @@ TEXTS = (
     "docs/try_it.md",
     "docs/quickstart.md",
     "docs/cheatsheet.md",
+    "docs/own-captions.md",
     "docs/library.md",
     "docs/explorer.md",
     "docs/backbones.md",

@@ -122,6 +122,7 @@ def _line(group: Group) -> dict[str, str]:
         for run in group
     ]
     return {
+        "run": ", ".join(dict.fromkeys(re.sub(r"-seed\d+$", "", run.name) for run in group)),
         "dataset": record.dataset,
         "method": f"{record.method}{split}{how}",
         "trained": f"{record.trained_parameters:,}{share}",

@@ -241,18 +241,17 @@ def records_of(dataset: RetrievalDataset) -> list[Picture]:
 def shown_in(images: RetrievalDataset) -> list[tuple[str, set, set]]:
     """Return (what, those of the test, those of training): things, drawings, and pairs of things.
 
-    Empty where nobody has recorded what the pictures show.
+    Empty where nobody has recorded what the pictures show, and without a training split.
     """
     seen = {split: (set(), set(), set()) for split in ("test", "train")}
-    records = records_of(images)
-    for record in (record for record in records if record.split in seen):
+    for record in (record for record in records_of(images) if record.split in seen):
         things, drawings, pairs = seen[record.split]
         codes = sorted(group.code for group in record.scene.groups)
         things.update(codes)
         drawings.update((group.code, group.style) for group in record.scene.groups)
         pairs.update(combinations(codes, 2))
     names = ("things", "drawings of things", "pairs of things")
-    return list(zip(names, seen["test"], seen["train"], strict=True)) if records else []
+    return list(zip(names, seen["test"], seen["train"], strict=True)) if seen["train"][0] else []
 
 
 def ceiling_of_pictures(images: RetrievalDataset) -> float | None:

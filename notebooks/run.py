@@ -223,6 +223,21 @@ def minutes(notebook: Path) -> int:
     return int(told[1]) if told else 0
 
 
+def reading_minutes(notebook: Path) -> int:
+    """Return how long a notebook takes to read, computed: 200 words or 20 lines of shown code a
+    minute, and 3 minutes for each exercise.
+    """
+    words = lines = exercises = 0
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        folded = r"<details>.*?</details>"
+        if cell.cell_type == "markdown":
+            words += len(re.sub(folded, "", cell.source, flags=re.DOTALL).split())
+        elif not {"hide-input", "setup"} & set(cell.metadata.get("tags", [])):
+            lines += sum(bool(line.strip()) for line in cell.source.splitlines())
+            exercises += cell.source.endswith("\n    return None")
+    return round(words / 200 + lines / 20 + 3 * exercises)
+
+
 def needed(name: str) -> set[str]:
     """Return the notebooks in `AFTER` whose adapters are not in `results`."""
     recorded = str(ROOT / "results" / "methods" / "{}-cross-modal-adapter")

@@ -1,8 +1,11 @@
 """The recipes hold the paper's settings."""
 
+from pathlib import Path
+
 import pytest
 
-from cma.recipes import RECIPES, recipe
+from cma.data import RetrievalDataset
+from cma.recipes import MANY, RECIPES, STEPS, recipe
 
 PAPER = {  # r, d_s, tokens, frames, epochs, pooling
     "msrvtt": (8, 16, 32, 12, 5, "text_conditioned"),
@@ -65,3 +68,29 @@ def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
             ValueError, match=f"{name} has no variant 'paper': expected one of float32, bf16"
         ):
             recipe(name).train_config("paper")
+
+
+def test_few_items_get_settings_of_their_own_and_many_the_recipe(capsys):
+    flickr30k = recipe("flickr30k")
+    assert flickr30k.train_config(items=MANY) == flickr30k.train_config()
+    few = flickr30k.train_config(items=438)
+    assert (few.batch_size, few.lr, few.epochs, few.epoch_unit) == (128, 0.003, 72, "items")
+    for items in (1, 2, 7, 80, 160, 400, 1600):
+        config = flickr30k.train_config("bf16", items=items)
+        steps = config.epochs * max(1, items // config.batch_size)
+        assert STEPS <= steps < 2 * STEPS and 2 <= config.batch_size <= max(2, items // 3)
+        assert (config.select_on == "val") == (items >= 400) and config.precision == "bf16"
+    assert "99 items: with fewer than 100 a gain was not measured" not in capsys.readouterr().out
+    flickr30k.train_config(items=99)
+    assert "99 items: with fewer than 100 a gain was not measured" in capsys.readouterr().out
+    for items, variant in ((0, "float32"), (100, "paper")):
+        with pytest.raises(ValueError, match="expected 1 or more, not 'paper'"):
+            flickr30k.train_config(variant, items=items)
+
+
+def test_a_run_is_named_after_its_dataset():
+    about = ("video", {}, "msrvtt", "train", ())
+    mine = RetrievalDataset(Path("memory"), "my clips: 2026/27", *about)
+    assert recipe(mine).train_config() == recipe("msrvtt").train_config().merge(
+        {"name": "my clips- 2026-27-float32"}
+    )

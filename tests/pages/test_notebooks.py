@@ -175,6 +175,28 @@ def test_the_map_of_the_notebooks_has_each_with_the_times_of_readme():
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_the_map_says_about_how_long_a_notebook_takes_to_read(stem):
+    page = (HERE / "README.md").read_text("utf-8")
+    told = re.search(
+        rf"^\| \[[^]]*\]\({stem}\.ipynb\).*\| (\d+) min to read \|", page, re.MULTILINE
+    )[1]
+    assert abs(int(told) - run.reading_minutes(HERE / f"{stem}.ipynb")) <= 3
+
+
+def test_the_time_to_read_counts_words_shown_code_and_exercises(tmp_path):
+    v4 = nbformat.v4
+    cells = [v4.new_markdown_cell("word " * 400 + "<details>" + "hidden " * 900 + "</details>")]
+    cells += [v4.new_code_cell("a = 1\n\n" * 40)]
+    cells += [v4.new_code_cell("a = 1\n" * 999, metadata={"tags": ["hide-input"]})]
+    path = tmp_path / "a.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    assert run.reading_minutes(path) == 4
+    cells += [v4.new_code_cell("def f():\n    return None")]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    assert run.reading_minutes(path) == 7
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_every_name_that_the_code_takes_from_a_module_is_there(stem):
     """Also where a default run does not come by, such as the training of a1."""
     nodes = list(ast.walk(ast.parse("\n".join(cell.source for cell in code_of(stem)))))
@@ -221,16 +243,6 @@ EXERCISES = {  # by notebook: cma's own function, and what a wrong answer puts f
     "06_compare_methods": {
         "paired": ("library_paired", ("other <= k", "other < k")),
         "own_method": ("library_own_method", ("z + scale * shift", "z + shift")),
-    },
-    "a1_bundled_clip": {
-        "many_right": ("library_loss", (" | (texts[:, None] == texts)", "")),
-    },
-    "a2_quirks": {
-        "bert_adam": ("library_bert_adam", ("0.1 * g", "g")),
-        "warmup_cosine": (
-            "library_warmup_cosine",
-            ("np.pi * x", "np.pi * (x - warmup) / (1 - warmup)"),
-        ),
     },
 }
 # what an exercise needs of an earlier cell

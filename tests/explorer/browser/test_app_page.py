@@ -346,7 +346,7 @@ def test_a_clip_plays_from_its_best_moment_with_sound_and_goes_to_its_frames(
         assert not shown.errors and not shown.outside
 
 
-def test_back_closes_what_is_large_first_and_the_address_opens_the_same_results(shown, browser):
+def test_back_closes_what_is_large_first_and_the_address_opens_the_same_results(shown):
     before = shown.ask("a clip of number 7")
     address = shown.page.url
     shown.tiles.nth(2).click()
@@ -354,7 +354,7 @@ def test_back_closes_what_is_large_first_and_the_address_opens_the_same_results(
     shown.page.go_back()
     shown.viewer.wait_for(state="hidden")
     assert shown.results() == before and shown.page.url == address
-    page = browser.new_page()
+    page = shown.page.context.new_page()  # of the same browser, which has the cookie
     other = ExplorerPage(page)
     other.open(address)
     other.wait_for_text("Results for “a clip of number 7”")

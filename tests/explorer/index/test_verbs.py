@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 import cma
 from cma.config import ReadConfig
-from explorer.index import MediaFile, MediaIndex, Where, table
+from explorer.index import IndexConfig, MediaFile, MediaIndex, Where, table
 from explorer.index.rows import RECORD
 from explorer.index.table import Table
 from tests.toy_index import drawn, holding, names
@@ -234,8 +234,13 @@ def test_a_change_that_torch_does_not_count_is_noticed(model, media):
 def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(model, media, capsys):
     model.set_adapter("a")
     MediaIndex.build(model, media)
-    assert "adapter 'a': give the `config` that it was trained with" in capsys.readouterr().out
-    with pytest.raises(TypeError, match=r"^config: expected a explorer.index.IndexConfig, not 5$"):
+    said = "adapter 'a' does not say how it was trained to read; taken: ReadConfig("
+    assert said in capsys.readouterr().out
+    model.get_adapter("a").reading = ReadConfig("mean_pooled", max_words=9)
+    assert MediaIndex.build(model, media).config == IndexConfig("mean_pooled", max_words=9)
+    assert MediaIndex.build(model, media, ReadConfig()).config == IndexConfig()
+    assert "adapter 'a' was trained with ReadConfig(" in capsys.readouterr().out
+    with pytest.raises(TypeError, match=r"^expected a cma.ReadConfig or TrainConfig, not 5$"):
         MediaIndex.build(model, media, config=5)
 
 

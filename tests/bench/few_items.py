@@ -1,0 +1,104 @@
+"""What an adapter gains that is trained on few captioned pictures: today's table in
+docs/own-captions.md.
+
+    python -m tests.bench.few_items                       # needs data/mini-flickr30k
+    python -m tests.bench.few_items --seed 7 --draws 1    # pictures of another seed's world
+
+Of each number of items, draws of the training pictures with one caption each are trained on, with
+the recipe and with `train_config(items=…)`, and tested on all 1,000 test pictures with all their
+captions. A draw takes a few minutes on a core. `for_few` in `cma.recipes` was made on the recorded
+curves alone; no number of this bench chose anything in it.
+"""
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cma
+from cma import data, metrics, recipes
+from cma.training import encode, query_ranks
+from data_prep.benchmarks import BENCHMARKS
+from data_prep.mini.pictures import draw_pictures
+from data_prep.mini.things import read_things
+from data_prep.mini.world import write_flickr30k
+from data_prep.prepare import prepare
+
+ITEMS = (100, 200, 500, 2000)
+FIRST = 1000  # seed of the first draw
+
+
+def another_world(seed: int, folder: Path) -> Path:
+    """Write the test pictures of another seed's world, and as many to train on as are needed."""
+    drawn = draw_pictures(read_things(), seed)["mini-flickr30k"]
+    train = [one for one in drawn if one.split == "train"][: max(ITEMS)]
+    source = folder / "source"
+    source.mkdir()
+    write_flickr30k(source, [*train, *(one for one in drawn if one.split == "test")], workers=1)
+    found = BENCHMARKS["flickr30k"].read(source)
+    prepare(found, source, folder / "world", allow_missing=True, workers=1)
+    return folder / "world"
+
+
+def trial(world: data.RetrievalDataset, items: int, seed: int, runs: Path) -> list[str]:
+    """Return a table's rows, one for each way to train on a draw of so many items."""
+    test = world.splits["test"]
+    model = cma.RetrievalModel.from_pretrained("mini")
+    pairs = [(world.path(one), one.captions[0]) for one in world.subset(items, seed).items]
+    train = data.from_pairs(pairs, split="train", name="few")
+    recipe = recipes.recipe(train)
+    usual = {"workers": 0, "cache": True, "select_on": "last", "if_exists": "replace"}
+    usual |= {"runs_dir": runs, "eval_items": 50}
+    ways = {
+        "recipe": recipe.train_config().merge(usual),
+        "for few": recipe.train_config(items=items).merge(usual),
+    }
+    reading = ways["recipe"]
+
+    def ranks() -> list[int]:
+        encoded = encode(model, test, reading)
+        return query_ranks(encoded, test, reading)["text_to_visual"]
+
+    before = ranks()
+    train.splits["test"] = test  # a run reports on something; the numbers below are of all of it
+    rows = []
+    for name, config in ways.items():
+        model.add_adapter(name, seed=seed)
+        record = cma.train(model, train, config)
+        after = ranks()
+        gain = metrics.bootstrap_difference(after, before, test.text_to_item)
+        found = [f"{metrics.summary(each)['R@1']:.1f}" for each in (before, after)]
+        shown = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*gain)
+        cells = (items, seed, name, record.total_steps, *found, shown)
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+        model.set_adapter(None)
+    return rows
+
+
+def main() -> None:
+    """Print a table, row by row."""
+    parser = argparse.ArgumentParser("python -m tests.bench.few_items", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--world", type=Path, default=Path("data/mini-flickr30k"))
+    parser.add_argument("--seed", type=int, help="of another world, which is drawn for this")
+    parser.add_argument("--draws", type=int, default=2, help="of each size (default: %(default)s)")
+    parser.add_argument("--items", type=int, nargs="*", default=ITEMS)
+    options = parser.parse_args()
+    print("| items | draw | settings | steps | zero-shot | adapter | gain |", flush=True)
+    print("|---|---|---|---|---|---|---|", flush=True)
+    with TemporaryDirectory() as place:
+        with contextlib.redirect_stdout(sys.stderr):  # what a build and a run print
+            folder = options.world
+            if options.seed is not None:
+                folder = another_world(options.seed, Path(place))
+            world = cma.load_dataset(folder, "train")
+        for seed in range(FIRST, FIRST + options.draws):
+            for items in options.items:
+                with contextlib.redirect_stdout(sys.stderr):
+                    rows = trial(world, items, seed, Path(place, "runs"))
+                print("\n".join(rows), flush=True)
+
+
+if __name__ == "__main__":
+    main()

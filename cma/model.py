@@ -594,10 +594,8 @@ class RetrievalModel(nn.Module):
         )
         if self.cut and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self.cut} of {len(ids)} captions exceed {max_tokens} tokens and are cut",
-                stacklevel=3,
-            )
+            limit = f"exceed {max_tokens} tokens; the rest is not read"
+            warnings.warn(f"{self.cut} of {len(ids)} captions {limit}", stacklevel=3)
         return ids, self.cut
 
     @property

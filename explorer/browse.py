@@ -1,4 +1,4 @@
-"""Lists that no model ranks, and what is done to a ranking: by date, or by name first."""
+"""List media by date, and reorder a ranking: by date, or with matching names first."""
 
 import time
 from dataclasses import replace
@@ -11,12 +11,12 @@ from .answers import EVERYWHERE, Answer
 
 
 class Dates:
-    """When the items of an index were made, as it knows: `all` [V], "" where it does not."""
+    """The dates of an index's items: `all` [V], "" where a date is unknown."""
 
     def __init__(self, index: MediaIndex) -> None:
         self.index = index
         self.all = index.column("date").astype("S")
-        # of the moments of a clip the first one stands for the clip
+        # the first moment of a clip stands for the clip
         clips, items = index.column("clip"), np.arange(len(index))
         self.firsts = np.union1d(items[clips == 0], np.unique(clips, return_index=True)[1])
         self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
@@ -28,9 +28,9 @@ class Dates:
 
 
 def newest(dates: Dates, k: int, where: Where) -> Answer:
-    """Return all media of an index that are `where`, the newest first.
+    """Return the media of an index that match `where`, the newest first.
 
-    Nobody has compared them with anything, so their cosines are 0.
+    There is no query to compare them with, so their cosines are 0.
     """
     start = time.perf_counter()
     index, items = dates.index, dates.firsts

@@ -1,6 +1,5 @@
-"""The demo: pictures and clips, both recorded adapters and their indexes, all of them in the
-package, so that the explorer opens at once, without a network and from a place that cannot be
-written to.
+"""The demo: pictures, clips, two recorded adapters and their indexes, all inside the package, so
+the explorer opens at once, without a network, even from a read-only folder.
 
     python -m explorer --demo      # opens it
     python -m explorer.demo        # in a clone: builds its files again from data/ and results/
@@ -32,8 +31,8 @@ logger = logging.getLogger(__name__)
 def demo_galleries(folder: str | Path = HERE) -> dict[str, Gallery]:
     """Open the demo's galleries, "pictures" and "clips", with the adapter of each.
 
-    An index that cannot be used, because another version wrote it, is built anew, in memory. Raises
-    FileNotFoundError or ValueError if the demo's files are damaged.
+    An index that another version wrote is built again, in memory. Raises FileNotFoundError or
+    ValueError if the demo's files are damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -99,7 +98,7 @@ def _index_of(part: Path, adapter: str | None) -> Path:
 
 
 def _write_part(part: Path, chosen: data.RetrievalDataset, adapter: Path) -> None:
-    """Write some items as a dataset folder of their own, with the adapter that is shown there."""
+    """Write some items as a dataset folder, and the adapter that is shown with them."""
     lines = []
     for item in chosen.items:
         name = f"media/{Path(item.file_name).name}"
@@ -113,7 +112,7 @@ def _write_part(part: Path, chosen: data.RetrievalDataset, adapter: Path) -> Non
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the demo's files again; return 0, or after a message 1 if that fails."""
+    """Build the demo's files again. Return 0; 1 after an error message."""
     parser = argparse.ArgumentParser("python -m explorer.demo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument

@@ -35,7 +35,7 @@ class Gallery:
 
     Args:
         model: The model with all adapters that may be compared.
-        source: What `MediaIndex.build` indexes; or an open index, which is then the only one.
+        source: What `MediaIndex.build` indexes, or one open index.
         config: How media are read, as for `MediaIndex.build`; by default as each adapter was
             trained, and CLIP as `adapter`.
         folder: Where the indexes are kept; without one they stay in memory.
@@ -84,12 +84,12 @@ class Gallery:
         return self._indexes[key]
 
     def hold(self, adapter: str | None, index: MediaIndex) -> None:
-        """Use an index of these media that is open already for an adapter, or None: CLIP."""
+        """Use an open index for an adapter (None: CLIP), instead of building one."""
         self._indexes[_key(adapter, 1.0)] = index
 
     def at_most(self, max_files: int) -> Gallery:
-        """Return a gallery of at most `max_files` of the files, evenly spread over all, with
-        indexes of its own; itself if there are no more, or if it is an open index.
+        """Return a gallery of at most `max_files` files, evenly spread over all, with its own
+        indexes; itself if it has no more files, or is an open index.
         """
         if isinstance(self.source, MediaIndex):
             return self
@@ -110,7 +110,7 @@ class Gallery:
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
         """Return the indexes for several adapters by label, in the order given, each once.
 
-        There is only one if it was given open.
+        An open index is the only one.
         """
         if isinstance(self.source, MediaIndex):
             made = self.source.header
@@ -140,7 +140,7 @@ class Gallery:
         return round(missing * index.lengths.double().mean().item())
 
     def _embedded(self, adapter: str | None, scale: float) -> int:
-        """How many items of an index that is not open yet are on the disk."""
+        """Return how many items of an index are on the disk already."""
         kept = self._kept(adapter, scale)
         with contextlib.suppress(OSError, ValueError), self.model.using(adapter, scale):
             return len(MediaIndex.load(kept, self.model)) if kept else 0
@@ -154,7 +154,7 @@ class Gallery:
         return (time.perf_counter() - start) / index.length(0)
 
     def dates(self) -> Dates:
-        """Return when the items were made; read again if a table has more or fewer of them."""
+        """Return the items' dates, read again when the table has grown or shrunk."""
         index = self.first().now()
         if self._dates is None or len(self._dates.all) != len(index):
             self._dates = Dates(index)
@@ -176,8 +176,8 @@ def open_galleries(
     index: str | Path = Path("runs") / "explorer",
     max_files: int | None = None,
 ) -> dict[str, Gallery]:
-    """Open galleries by name: the folders `media`, or if there are none the offline benchmarks'
-    test splits.
+    """Return galleries by name: one for each folder of `media`, or the offline benchmarks' test
+    splits.
 
     Args:
         media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
@@ -188,7 +188,7 @@ def open_galleries(
         max_files: If a gallery has more files, this many are indexed, evenly spread over all.
 
     Raises:
-        OSError, ValueError: They say what to do.
+        OSError, ValueError: Something given cannot be used; the message says what to do.
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
     places, trained = ([_whole(one) for one in several] for several in given)
@@ -197,9 +197,7 @@ def open_galleries(
         adapter = Path(trained[0])
         trained_on = read_config(adapter).backbone
         if trained_on["name"] is None:
-            raise ValueError(
-                f"{adapter / CONFIG}: its backbone has no name; name the one it was trained on"
-            )
+            raise ValueError(f"{adapter / CONFIG}: its backbone has no name; give it by --backbone")
         name, revision = trained_on["name"], trained_on["revision"]
         model = RetrievalModel(*load_backbone(name, device=device, revision=revision))
     else:
@@ -276,12 +274,12 @@ def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
 
 
 def _whole(place: str | Path) -> Path | str:
-    """Return a path from the root on; an address such as s3://… stays as it is."""
+    """Return an absolute path; an address such as s3://… stays as it is."""
     return place if "://" in str(place) else Path(place).expanduser().absolute()
 
 
 def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
-    """Open the index at a place, None if there is none; it is of CLIP or of a loaded adapter.
+    """Open the index at a path or address, of CLIP or a loaded adapter; None if there is none.
 
     Raises ValueError if it is of another model, OSError if the storage does not answer.
     """
@@ -315,5 +313,6 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
                 model.load_adapter(Path(place.format(name)), label, strict=True)
                 adapter = label
     if adapter is None:
-        print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one")
+        command = f"python notebooks/run.py {BENCHMARKS[name]}"
+        print(f"{name}: CLIP without an adapter; `{command}` trains one")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -1,4 +1,4 @@
-"""Clips that play: when their frames are shown, and a part in a form that browsers know."""
+"""Play clips: the times of their frames, and parts in a format that browsers play."""
 
 import contextlib
 import io
@@ -23,9 +23,9 @@ BEFORE, LONG = 5, 30  # seconds of a part before the moment, and of all of it
 SIDE, MAX_RATE = 640, 30  # longer side in pixels and most frames a second of a part
 SLOW = 10  # frames a second of an animation, and of a folder of frames
 END = 0.05  # seconds before the end at which the last frame is shown
-HELD = 60  # pictures and sounds by which it is known whether there are both
+HELD = 60  # frames to read before we know whether a clip has both pictures and sound
 TICKS = Fraction(1, 90_000)  # the unit of times in a part
-# container, video codec with its options, audio codec, by what a browser says that it plays
+# container, video codec with its options, audio codec, by the format that a browser asks for
 FORMS = {
     "mp4": ("mp4", "libx264", {"preset": "veryfast", "crf": "26"}, "aac"),
     "webm": ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, "libopus"),
@@ -41,7 +41,7 @@ def length(path: Path, file: MediaFile) -> float | None:
 
 
 def times(path: Path, file: MediaFile, frames: int, config: IndexConfig) -> list[float] | None:
-    """Return the seconds in the file of the `frames` frames that an index holds; None if unknown.
+    """Return the times (seconds) of a clip's `frames` frames in an index; None if unknown.
 
     They are those of `cma.media.read_frames`, to within a frame of the clip.
     """
@@ -63,8 +63,8 @@ def part(
 ) -> tuple[bytes, float]:
     """Return the part of a clip around the time `at`, with its sound, and when it starts.
 
-    It has at most `LONG` seconds and `SIDE` pixels, in a form of `FORMS`. It ends early once it is
-    no longer `wanted`. Raises MediaError if nothing can be decoded.
+    It has at most `LONG` seconds and `SIDE` pixels, in one of `FORMS`. Encoding stops once
+    `wanted()` is false. Raises MediaError if nothing can be decoded.
     """
     if path.is_dir() or media.is_animation(path):
         first = 0.0
@@ -99,7 +99,7 @@ def _decoded(path: Path, first: float, last: float) -> Iterator[tuple[float, Ima
                 return
             if isinstance(frame, Sound) and when >= 0:
                 yield when, frame
-            elif when >= due:  # otherwise more pictures a second than are needed
+            elif when >= due:  # else there would be more pictures a second than are needed
                 due = when + 0.9 / MAX_RATE
                 small = frame.reformat(*_size(frame.width, frame.height), "rgb24").to_ndarray()
                 yield when, Image.fromarray(np.rot90(small, frame.rotation // 90))

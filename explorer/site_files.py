@@ -28,9 +28,9 @@ from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
-LARGER = 3  # how many times as long the sides of a picture are that is shown large
+LARGER = 3  # a picture that is shown large has sides so many times as long as a preview's
 FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
-# pictures that a browser reads; a page with the vision tower is asked by them
+# pictures that a browser reads: a page with the vision tower takes them as queries
 ASKING = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
     "onnxruntime-web": (
@@ -72,8 +72,8 @@ def record(index: MediaIndex, item: int) -> dict:
 
 
 def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> None:
-    """Write an item's preview, a larger copy, the part of it that the model sees, and what plays of
-    a clip. Raises MediaError for a file that has changed since it was embedded.
+    """Write an item's preview, a larger copy, the part of it that the model sees and, for a clip, a
+    part to play. Raises MediaError for a file that has changed since it was embedded.
     """
     file = index.files[item]
     path = index.path(file)
@@ -91,10 +91,10 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> Non
 def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) -> dict:
     """Write media, embeddings and records of a gallery; return what the page knows about it.
 
-    Raises ValueError for an index that was given open, which is of one model alone.
+    Raises ValueError for a gallery that is one open index, since that belongs to one model.
     """
     if gallery.is_open:
-        raise ValueError("an index is of one model alone; give the folder of its media")
+        raise ValueError("an open index belongs to one model; give the folder of its media instead")
     folder.mkdir()
     gallery = gallery.at_most(max_files)  # else everything would be embedded first
     indexes: dict[str, MediaIndex] = {}
@@ -130,9 +130,9 @@ def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) 
 def write_vision(
     model: RetrievalModel, adapters: Sequence[CrossModalAdapter], folder: Path
 ) -> dict:
-    """Write the vision tower and what of the adapters acts in it; return how the page prepares a
-    picture: the size to which it is resized, the sides of its middle that is taken, [H, W], and
-    what black and white are in each channel.
+    """Write the vision tower and the adapters' vision part; return how the page prepares a picture:
+    the size that it is resized to, the sides [H, W] of its centre crop, and the values of black and
+    white in each channel.
     """
     for number, adapter in enumerate(adapters):
         tensors = adapter_tensors(adapter, "vision")
@@ -145,10 +145,10 @@ def write_vision(
 
 
 def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) -> dict:
-    """Write the text tower, its tokenizer and the adapters, and what `write_vision` writes if that
-    is wanted; return what the page knows about them.
+    """Write the text tower, its tokenizer, the adapters and, if wanted, what `write_vision` writes;
+    return what the page knows about them.
 
-    Raises ValueError for adapters that are no cross-modal ones, or have different activations.
+    Raises ValueError for adapters that are not cross-modal, or have different activations.
     """
     methods = [model.get_adapter(name) for name in model.adapters]
     kinds = {getattr(one.options, "activation", one.NAME) for one in methods}

@@ -1,4 +1,4 @@
-"""Files on their way: those that a front end sends to ask by, and those that are copied out."""
+"""File transfer: query files that a front end sends, and results that are copied to a folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Arrivals:
         self.parts: dict[str, list[bytes]] = {}  # of the file that is arriving
 
     def add(self, name: str, number: int, parts: int, content: bytes) -> bool:
-        """Take part `number` of `parts`; whether the file is complete now. Raises ValueError if it
-        is refused.
+        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError if
+        it is refused.
         """
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -49,11 +49,11 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
     """Copy files, folders of frames and members of shards into a folder, which is made if needed.
 
     Each is copied whole or not at all, under a free name, never over another file. Returns the
-    folder. Raises ValueError for a path that is not whole, and OSError.
+    folder. Raises ValueError for a relative path, and OSError.
     """
     into = Path(folder.strip()).expanduser()
     if not into.is_absolute():
-        raise ValueError(f"{folder!r}: expected the whole path of a folder, such as ~/chosen")
+        raise ValueError(f"{folder!r}: expected the absolute path of a folder, such as ~/chosen")
     into.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with TemporaryDirectory(prefix=".cma-", dir=into) as kept:

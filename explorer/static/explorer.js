@@ -751,7 +751,7 @@ class Explorer {
   async askKept(query) {
     const file = await this.page?.kept(query.file);
     if (file) return this.sendFile(file);
-    this.fail(`${query.file}: no such file is here any more; choose another, or search by words`);
+    this.fail(`${query.file}: this file is no longer here; choose another, or search by words`);
     this.search({ ...query, file: "" }, false);
   }
 
@@ -929,7 +929,7 @@ class Explorer {
 
   cancel() {
     this.model.send({ do: "cancel", id: this.id++ });
-    this.fail("Cancelled. The same search goes on from what is embedded so far.");
+    this.fail("Cancelled. The same search continues from what is embedded so far.");
     this.putBack();
   }
 

@@ -356,7 +356,7 @@ export class Partner {
     const parts = { words: query.filter((word) => word[0] !== "-").join(" "),
       without: query.filter((word) => word[0] === "-" && word !== "-").map((word) => word.slice(1)),
       like: like ? media.items.findIndex((item) => item.file === like) : null, picture: file ? this.pictures.get(file) : null };
-    if (parts.like === -1 || parts.picture === undefined) throw new Error(`${like || file}: no such file is here any more; choose another, or search by words`);
+    if (parts.like === -1 || parts.picture === undefined) throw new Error(`${like || file}: this file is no longer here; choose another, or search by words`);
     for (const adapter of query.length || like || file ? adapters : [null]) {
       const label = media.label(adapter, strength);
       if (!columns.has(label)) columns.set(label, await this.ask(wanted, media, label, adapter, parts));
@@ -452,7 +452,7 @@ export class Partner {
 
   async missed(wanted) {
     const { about, label } = await this.gallery(wanted.media), adapter = wanted.adapters.find(Boolean);
-    if (!adapter || !wanted.strength) throw new Error("what CLIP misses is what an adapter finds: choose one, of a strength above 0");
+    if (!adapter || !wanted.strength) throw new Error("choose an adapter, at a strength above 0, to see what CLIP misses");
     this.tell({ ...wanted, is: "missed", adapter, ...about.missed[label(adapter, wanted.strength)] });
   }
 

@@ -123,7 +123,8 @@ def test_heat_lies_on_the_frames_that_count(indexes, other_config):
 def test_why_of_a_clip_that_changed_says_so(indexes, other_config):
     other_config(max_frames=2)
     with pytest.raises(
-        ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"
+        ValueError,
+        match=r"test5?4\.mp4: found 2 frames, but the index has 5; build the index again",
     ):
         answers.why(indexes["clips"]["zero-shot"], "a cat", 4)
 

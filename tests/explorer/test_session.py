@@ -282,7 +282,7 @@ def test_more_like_one_of_the_results(front, galleries):
     )
     for gone in ({"like": "gone.png"}, {"file": "gone.png"}):
         assert front.search(**gone)["text"].startswith(
-            "gone.png: no such file is here any more; choose another"
+            "gone.png: this file is no longer here; choose another"
         )
 
 
@@ -377,10 +377,7 @@ def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
     assert missed["count"] == len(better) and missed["changes"] == better[:MAX_LISTED]
     for wanted in ({"adapters": [None], "strength": 1.0}, {"adapters": ["a"], "strength": 0.0}):
         error, _ = front.ask("missed", **wanted)
-        assert (
-            error["text"]
-            == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
-        )
+        assert error["text"] == "choose an adapter, at a strength above 0, to see what CLIP misses"
 
 
 def test_every_refusal_is_one_line(front, monkeypatch):
@@ -535,9 +532,9 @@ def test_files_are_copied_each_once_and_shown_in_their_folder_by_the_page_alone(
     copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
     assert (copied["count"], copied["into"]) == (3, str(folder))
     assert {path.name for path in folder.iterdir()} == {Path(hit["path"]).name for hit in hits}
-    assert "expected the whole path" in front.ask("copy", items=items, folder="here")[0]["text"]
+    assert "expected the absolute path" in front.ask("copy", items=items, folder="here")[0]["text"]
     refused, _ = front.ask("reveal", **FIRST)
-    assert refused["text"] == "only the page of this computer shows files in their folders"
+    assert refused["text"] == "only a page on this computer can show files in their folders"
 
 
 def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(

@@ -47,7 +47,7 @@ def test_files_are_copied_into_a_folder_and_never_over_another(tmp_path):
     assert (into / "a (2).png").read_bytes() == path.read_bytes()
     assert (into / "frames" / "0.png").read_bytes() == frame.read_bytes()
     for wrong in ("", "not/whole"):
-        with pytest.raises(ValueError, match="expected the whole path of a folder"):
+        with pytest.raises(ValueError, match="expected the absolute path of a folder"):
             copy_into([path], wrong)
     with pytest.raises(FileExistsError):
         copy_into([path], str(path))

@@ -104,7 +104,7 @@ def test_a_large_page_is_kept_only_if_that_is_agreed(
 
 def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match="photos: it exists and is no such page"):
+    with pytest.raises(ValueError, match="photos: exists and is not such a page"):
         site.publish(galleries, tmp_path / "photos")
     assert site.publish({"pictures": galleries["pictures"]}, tmp_path / "page", max_files=2)
     before = (tmp_path / "page" / "site.json").read_bytes()
@@ -125,7 +125,7 @@ def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_p
         path.write_text("mine")
     before = {path: path.is_file() and path.read_bytes() for path in out.rglob("*")}
     first = "mine.jpg" if "mine" in other else Path(other).parts[0]
-    with one_line(ValueError, f"page: holds {first}, which is no part of the page"):
+    with one_line(ValueError, f"page: holds {first}, which is not part of the page"):
         site.publish(one, out)
     assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
 
@@ -134,7 +134,7 @@ def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, m
     one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
     assert site.publish(one, out, max_files=2)
     monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
-    with one_line(ValueError, "page: holds CNAME, which is no part of the page"):
+    with one_line(ValueError, "page: holds CNAME, which is not part of the page"):
         site.publish(one, out)
     assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
 
@@ -142,7 +142,7 @@ def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, m
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):
     write_picture(tmp_path / "media" / "1.png", 1)
     index = MediaIndex.build(model, tmp_path / "media")
-    with pytest.raises(ValueError, match="an index is of one model alone; give the folder"):
+    with pytest.raises(ValueError, match="an open index belongs to one model; give the folder"):
         site.publish({"mine": Gallery(model, index)}, tmp_path / "page")
 
 
@@ -168,7 +168,7 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     [
         (["--media", "nowhere"], "nowhere: no such folder"),
         (["--media", "pictures", "--adapter", "pictures"], "adapter_config.json: no such file"),
-        (["--media", "pictures", "--out", "pictures"], "pictures: it exists and is no such page"),
+        (["--media", "pictures", "--out", "pictures"], "pictures: exists and is not such a page"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, capsys):

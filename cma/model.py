@@ -76,7 +76,15 @@ class RetrievalModel(nn.Module):
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """Load a backbone as a model. Arguments and errors are those of `cma.load_backbone`.
+        """Load a backbone as a model without an adapter.
+
+        Args:
+            name: "mini", a model on the hub ("user/name") or a folder, as in `cma.load_backbone`.
+            dtype: the precision of the backbone.
+            device: where the model goes; the CPU by default.
+
+        Raises:
+            OSError, ValueError: as in `cma.load_backbone`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> model.encode_text(["a red cat", "two birds"]).shape

@@ -25,16 +25,21 @@ LONGEST = 7 * 24 * 3600  # seconds; a file that says that it is longer is not be
 
 @checked_dataclass
 class IndexConfig(ReadConfig):
-    """`ReadConfig`, and how a long clip is cut into moments, which are found apart.
+    """`ReadConfig`, and how a long clip is cut into moments, each of which can be found.
 
     Only clips of a plain folder are cut; those of a dataset keep their own `start` and `end`. A
-    clip of at most `window` seconds is one item, read as `max_frames` and `fps` say. A longer one
-    is read at `rate` frames a second, in windows of about `window` seconds that overlap by half.
-    Raises ValueError that names the field and its value.
+    clip of at most `window` seconds is one item, read with `max_frames` and `fps`.
+
+    Args:
+        rate: frames a second of a longer clip.
+        window: seconds of a moment, about; moments overlap by half.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
-    rate: Annotated[float, Field(ge=1e-3)] = 0.5  # frames a second of a clip that is cut
-    window: Annotated[float, Field(ge=1e-3)] = 24.0  # seconds
+    rate: Annotated[float, Field(ge=1e-3)] = 0.5
+    window: Annotated[float, Field(ge=1e-3)] = 24.0
 
     @classmethod
     def of(cls, given: ReadConfig | None) -> IndexConfig:

@@ -212,7 +212,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
     """
     if list(before.column("key")) != list(after.column("key")):
         raise ValueError(
-            f"different files in the indexes ({len(before)} and {len(after)}); build both alike"
+            f"the indexes hold different files ({len(before)} and {len(after)}); build both alike"
         )
     captions, owners = before.captions, before.text_to_item
     if len(captions) > MAX_CAPTIONS:

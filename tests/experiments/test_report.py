@@ -163,7 +163,7 @@ def test_the_recipe_of_a_run_is_recognised_and_is_no_other_setting(variant, sele
     assert report.recipe_of(run) == variant
     cells = table([run]).splitlines()[2].split(" | ")
     assert cells[2] in ("cross-modal adapter", f"cross-modal adapter {run.label}")
-    assert cells[7] == variant
+    assert cells[8] == variant
 
 
 def test_the_committed_pages_are_those_of_the_kept_records():

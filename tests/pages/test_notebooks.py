@@ -584,6 +584,9 @@ def test_the_example_of_a_page_runs(page, data_root, tmp_path, monkeypatch):
     shutil.copytree(data_root, tmp_path / "data")
     shutil.copytree(data_root / "mini-flickr30k" / "media", tmp_path / "pictures")
     Image.new("RGB", (32, 32), "red").save(tmp_path / "fox.jpg")
+    files = sorted(path for path in (tmp_path / "pictures").rglob("*") if path.is_file())
+    rows = [f"{path.relative_to(tmp_path)},picture {number}" for number, path in enumerate(files)]
+    (tmp_path / "captions.csv").write_text("\n".join(["file_name,caption", *rows]), "utf-8")
     load, train = cma.load_backbone, cma.train
     monkeypatch.setattr("cma.model.load_backbone", lambda *_: load("mini"))
     short = lambda model, data, config: train(model, data, replace(config, epochs=1))  # noqa: E731

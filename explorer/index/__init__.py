@@ -6,7 +6,7 @@ the frames of its own seconds.
 
 `listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
 pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), and `ask` compares a
-query with them. `weights` says what the embeddings depend on, so that another model is never
+query with them. `weights` identifies the model that made the embeddings, so that no other model is
 compared with them.
 """
 

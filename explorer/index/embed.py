@@ -1,4 +1,4 @@
-"""Embed every file of a source once, and write a batch at a time, so that a kill loses little."""
+"""Embed every file of a source once, and save batch by batch, so that little is lost in a kill."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def build(
 
 
 def spread(count: int, at_most: int | None) -> list[int]:
-    """The places of at most so many of `count` things, evenly spread over all of them."""
+    """Return the places of at most so many of `count` things, evenly spread."""
     some = count if at_most is None else min(count, at_most)
     return [number * count // some for number in range(some)]
 
@@ -99,8 +99,8 @@ class Building:
         self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
-        """Use the table that is there, if it was made with the same model, adapter, scale
-        and config; what of it is damaged is left out.
+        """Use the existing table, if it was made with the same model, adapter, scale and config;
+        damaged parts are left out.
 
         A `shared` table of another model is refused, and a damaged one unless all files are read
         here (`whole`). Raises ValueError or OSError that says so.
@@ -162,7 +162,9 @@ class Building:
         except StorageError:
             if shard == (0, 1):
                 raise
-            logger.info(f"{self.table.uri}: others write there; a later build tidies it")
+            logger.info(
+                f"{self.table.uri}: other processes write there; a later build will tidy it"
+            )
 
     def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
         embedded: set[int] = set()
@@ -204,7 +206,9 @@ class Building:
             )
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Note that an item is there; write what is new, or has another time or captions."""
+        """Note that an item exists; queue it for writing if it is new, or has another time or
+        captions.
+        """
         if vectors is not None:
             self._new.append((file, vectors))
         elif file != self.keys.get(file.key):
@@ -316,12 +320,12 @@ class Building:
 
 
 def listed(file: MediaFile) -> MediaFile:
-    """What was listed of a file: of a moment its clip."""
+    """Return the file as it was listed; for a moment, its clip."""
     return replace(file, start=None, end=None) if file.is_moment else file
 
 
 def reads_ahead(device: torch.device) -> bool:
-    """Whether to read files while the model embeds others: not if both need the same cores."""
+    """Return whether to read files while the model embeds: not if both need the same cores."""
     return device.type != "cpu" or torch.get_num_threads() < (os.cpu_count() or 1)
 
 
@@ -338,14 +342,14 @@ def read_pixels(
 
 
 def looks_across(model: RetrievalModel) -> bool:
-    """Whether the adapter that acts needs all frames of a clip at once."""
+    """Return whether the active adapter needs all frames of a clip at once."""
     return model.active is not None and model.get_adapter(model.active).across_frames
 
 
 def embed_parts(
     model: RetrievalModel, pixels: Tensor, places: Sequence[Sequence[int]]
 ) -> list[Tensor]:
-    """Return the embeddings [F, D] of moments that share frames, of which each is embedded once."""
+    """Return the embeddings [F, D] of moments that share frames, embedding each frame once."""
     if looks_across(model):
         return embed(model, [pixels[own] for own in places])
     (vectors,) = embed(model, [pixels])

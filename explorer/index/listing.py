@@ -1,6 +1,4 @@
-"""List the pictures and clips of a source, and tell of which kind they are and whether they have
-changed.
-"""
+"""List the pictures and clips of a source, their kinds, and whether they have changed."""
 
 import hashlib
 import json
@@ -33,7 +31,7 @@ class MediaFile:
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
     was read. So are the `seconds` of a whole clip, if it may be cut into moments, and the `date`,
     such as 2014-07-01T12:30:00: when a picture was taken, as its camera wrote it, or else when the
-    file was last changed (UTC). `place` is that in the order of a dataset, 0 in any other folder.
+    file was last changed (UTC). `place` is the item's place in a dataset, 0 in any other folder.
     """
 
     file_name: str
@@ -58,7 +56,7 @@ class MediaFile:
 
     @property
     def part(self) -> str:
-        """What is embedded, as a text; the path is not enough, since parts of a clip share it."""
+        """A text for what is embedded; the path is not enough, since parts of a clip share it."""
         return json.dumps([self.media, self.kind, self.start, self.end])
 
     @property
@@ -76,9 +74,8 @@ class MediaFile:
 
 @checked_dataclass
 class Where:
-    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`,
-    whose `date` is in a `year`, and whose names, folders included, have every word of `name`
-    (whatever the case).
+    """A filter of items: those of a `kind` (None: both) below a `folder`, with a `date` in a
+    `year`, whose names, folders included, contain every word of `name` (ignoring case).
     """
 
     kind: Literal["image", "video"] | None = None

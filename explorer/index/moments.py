@@ -20,7 +20,9 @@ from .listing import MediaFile
 # moments that are read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames take
 # little memory
 TOGETHER = 7
-LONGEST = 7 * 24 * 3600  # seconds; a file that says that it is longer is not believed, and not cut
+LONGEST = (
+    7 * 24 * 3600
+)  # seconds; we do not believe a file that claims to be longer, and do not cut it
 
 
 @checked_dataclass
@@ -43,7 +45,7 @@ class IndexConfig(ReadConfig):
 
     @classmethod
     def of(cls, given: ReadConfig | None) -> IndexConfig:
-        """Return what `given` (None: nothing) says about reading; a `TrainConfig` says more.
+        """Return the fields of `given` that say how to read (None: the defaults).
 
         Raises TypeError for anything else.
         """
@@ -84,7 +86,7 @@ def cut(clip: MediaFile, config: IndexConfig) -> list[MediaFile]:
 
 
 def groups(moments: Sequence[MediaFile]) -> list[Sequence[MediaFile]]:
-    """Divide all moments of a clip into those that are read together."""
+    """Divide the moments of a clip into groups that are read together."""
     return [moments[first : first + TOGETHER] for first in range(0, len(moments), TOGETHER)]
 
 
@@ -123,4 +125,6 @@ def frames_of(file: MediaFile, path: Path, config: IndexConfig) -> list[Image.Im
         if file in group:
             frames, numbers = read(group, path, config)
             return [frames[number] for number in numbers[group.index(file)]]
-    raise media.MediaError(f"{path}: cut otherwise when it was indexed; build the index again")
+    raise media.MediaError(
+        f"{path}: was cut differently when it was indexed; build the index again"
+    )

@@ -1,8 +1,9 @@
-"""A file and the embeddings of its frames as a row of a table, and back.
+"""Convert a file and the embeddings of its frames to a row of a table, and back.
 
-A row holds the record of the file, a column for each field, what is made of these to find rows by,
-the mean embedding of the frames and, if there are several, each of them, un-normalised, in float32.
-It has three checksums: of the record, of the mean with the number of frames, and of the frames.
+A row holds the record of the file, a column for each field; columns made from these, for filters;
+the mean embedding of the frames; and, if there are several, each of them, un-normalised, in
+float32. It has three checksums: of the record, of the mean with the number of frames, and of the
+frames.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 else:
     pa = lazy_loader.load("pyarrow")  # the extra `explorer`
-FORMAT_VERSION = 7  # 6 were files of our own, or a table with the records as JSON
+FORMAT_VERSION = 7  # version 6 was our own files, or a table with the records as JSON
 BYTES = "utf-8", "surrogateescape"  # Linux allows names that are no text
 RECORD = (  # the fields of a MediaFile; its kind is "is_clip"
     *("file_name", "media", "is_clip", "id", "captions", "start", "end", "size", "modified"),
@@ -60,7 +61,7 @@ def schema_of(made: Manifest, width: int) -> pa.Schema:
         **{"captions": pa.list_(text), "start": real, "end": real, "size": whole},
         **{"modified": whole, "digest": text, "copy_hash": whole, "seconds": real},
         **{"date": text, "place": whole, "record_sum": pa.uint32()},
-        # made of these, to find rows by
+        # made from these, for filters
         **{"key": text, "label": text, "folder": text, "words": text, "year": pa.int16()},
         **{"texts": pa.int32(), "clip": whole, "length": pa.int32()},
         **{"vector": pa.list_(pa.float32(), width), "frames": pa.binary()},
@@ -143,7 +144,9 @@ def ids_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def once(rows: pa.Table) -> pa.Table:
-    """Rows without those whose key has a later row: an item that two processes added."""
+    """Return the rows without those whose key has a later row, because two processes added the
+    item.
+    """
     keys = rows["key"]
     if len(keys.unique()) == len(keys):
         return rows

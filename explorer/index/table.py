@@ -1,7 +1,7 @@
 """The rows of an index: one LanceDB table, in memory, in a folder or at `s3://…`.
 
-Rows are those of `rows`; their checksums are compared when what they are of is read. Storage at
-`s3://…` is configured by the usual `AWS_…` variables.
+`rows` says what a row is. Checksums are checked whenever the data they belong to are read. Storage
+at `s3://…` is configured by the usual `AWS_…` variables.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED = "media", "skipped"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
-# up to so many items each one is compared with a query; of more, LanceDB finds the nearest
+# up to so many items we compare each with a query; among more, LanceDB finds the nearest
 LARGE = 200_000
-HELD = 2**28  # bytes of the frames of clips that are held at most; of more, each query reads them
+HELD = 2**28  # frames of clips are held in memory up to so many bytes; else each query reads them
 # of the index of a large table: rows in a partition, and partitions that are searched: of a
 # million rows all
 PARTITION, PROBES = 4096, 250
@@ -75,7 +75,7 @@ SHARE = 10_000  # rows for which a table may have one part more, since to join a
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
-RECORDS = 4096  # records held: more than one looks at in a list of results
+RECORDS = 4096  # records held: more than a user looks at in a list of results
 AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
@@ -84,7 +84,7 @@ logger = logging.getLogger("explorer.index")
 
 
 class RefusedError(ValueError):
-    """What a table holds cannot be used, as when it is not what was written."""
+    """A table's content cannot be used, for example because it is not what was written."""
 
 
 class StorageError(OSError):
@@ -127,9 +127,7 @@ def reading(method: Callable) -> Callable:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """Items of a large table that are near to a query, ascending, as `compared` returns them, and
-    their rows.
-    """
+    """Items of a large table near a query, ascending, as `compared` returns them, and their rows."""
 
     items: Tensor
     units: Tensor
@@ -141,9 +139,9 @@ class Table:
     """The items of an index, numbered from 0, as they were when the table was opened.
 
     They are in the order of a dataset, or of their names; those of a `large` table in the order of
-    its rows. What is added or deleted, here or by another process, is seen in `now()`. Every method
-    raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
-    ValueError for a row that does not have its checksum. It may be used from several threads.
+    its rows. `now()` shows what has been added or deleted since, here or by another process. Every
+    method raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
+    ValueError for a row with a wrong checksum. Several threads may use a table.
     """
 
     def __init__(self, uri: str | Path | None, database: object = None) -> None:
@@ -180,7 +178,7 @@ class Table:
 
     @classmethod
     def new(cls, uri: str | Path | None, header: Header, media_root: str | Path) -> Table:
-        """Return a table without items; with the first that are added it replaces what is there."""
+        """Return a table without items; the first items that are added replace what is there."""
         table = cls(uri)
         table._replaces = table._rows is not None
         table._rows = None
@@ -189,7 +187,7 @@ class Table:
         return table
 
     def _manifest(self) -> Manifest:
-        """What the metadata say. Raises ValueError unless it is a sound index of this version."""
+        """Return the metadata. Raises ValueError unless it is an undamaged index of this version."""
         advice = f"; no index of this version, or a damaged one: delete it, then {AGAIN}"
         schema = self._rows.schema
         message = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
@@ -267,13 +265,15 @@ class Table:
         return self._ids[items], items
 
     def _items(self, ids: np.ndarray) -> np.ndarray:
-        """The items that have rows of these numbers; -1 for a row that stands there twice."""
+        """The items that have rows of these numbers; -1 for a row that is there twice."""
         ascending, items = self._ascending
         places = np.searchsorted(ascending, ids).clip(max=len(items) - 1)
         return np.where(ascending[places] == ids, items[places], -1)
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
-        """Columns of all rows, or of those of a condition in SQL, with their numbers."""
+        """Return columns of all rows, or of those that fulfil a condition in SQL, with the rows'
+        numbers.
+        """
         return self._search(names, condition).to_arrow()
 
     def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
@@ -360,7 +360,7 @@ class Table:
         return self._frames(self._taken(ids, VECTORS))
 
     def _frames(self, rows: pa.Table) -> list[Tensor]:
-        """The embeddings in some rows, once they were compared with their checksums."""
+        """Return the embeddings in some rows, after checking their checksums."""
         means, lengths = self._means(rows)
         wanted = rows["frames_sum"].to_pylist()
         found = []
@@ -374,8 +374,8 @@ class Table:
         return found
 
     def _means(self, rows: pa.Table | pa.RecordBatch) -> tuple[Tensor, Tensor]:
-        """The mean embeddings [n, D] in some rows and the numbers of frames, once they were
-        compared with their checksums.
+        """Return the mean embeddings [n, D] in some rows and the numbers of frames, after checking
+        their checksums.
         """
         means, lengths = means_of(rows), rows["length"].to_numpy(zero_copy_only=False)
         wanted = rows["vector_sum"].to_pylist()
@@ -418,7 +418,7 @@ class Table:
     @cached_property
     @reading
     def _held_frames(self) -> list[Tensor]:
-        """The frames of all items: comparing them with their checksums in each query would take
+        """The frames of all items, held because checking their checksums in each query would take
         longer than the query.
         """
         with self._lock:
@@ -447,7 +447,7 @@ class Table:
         return unit(means), lengths
 
     def _found(self, items: Tensor) -> tuple[Near, Tensor] | None:
-        """What was found last, and where in it some items are; None if some are not in it."""
+        """The last search's result, and where some items are in it; None if one of them is not."""
         near = self._near
         if near is None or not torch.isin(items, near.items).all():
             return None
@@ -455,7 +455,7 @@ class Table:
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
-        """Of the items that are `where`, the `count` whose means are nearest to a unit vector [D].
+        """Find the `count` items that match `where` whose means are nearest to a unit vector [D].
 
         Returns their numbers, ascending, and their cosines.
         """
@@ -503,7 +503,7 @@ class Table:
     # ---- what is written
 
     def add(self, items: Sequence[Item], new: bool = True) -> None:
-        """Write items in one step; unless all are `new`, in the place of those of the same keys."""
+        """Write items in one step; unless all are `new`, they replace items with the same keys."""
         rows = as_rows(items, self._made)
         with storage_errors(self.uri, WROTE):
             if self._rows is None and self._replaces:
@@ -521,7 +521,7 @@ class Table:
     def _read_back(self, before: int | None = None) -> None:
         """Read a little of each large part, and go back to the version `before` if that fails.
 
-        LanceDB can say that it has written a file whose end found no room on the disk.
+        LanceDB can report success for a file whose end did not fit on the disk.
         """
         newest = self._newest()
         try:
@@ -547,7 +547,7 @@ class Table:
                 time.sleep(0.2)
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete the items of these keys, and all that is there twice."""
+        """Delete the items with these keys, including duplicates."""
         quoted = [sql(key) for key in keys]
         with storage_errors(self.uri, WROTE):
             for first in range(0, len(quoted), ROWS):
@@ -566,7 +566,7 @@ class Table:
 
     def tidy(self) -> None:
         """Join small parts, delete old versions, and bring the index of a large table up to date,
-        each where it is worth it.
+        each if it is worthwhile.
         """
         with storage_errors(self.uri, WROTE):
             newest = self._newest()
@@ -595,7 +595,7 @@ class Table:
         items: Tensor | None = None,
         media_root: str | Path | None = None,
     ) -> Table:
-        """Write all rows, or some items, to an address, replacing what is there; it notes the
+        """Write all rows, or some items, to an address, replacing what is there; the copy notes the
         folder of the media, or `media_root` instead.
         """
         copy = Table.new(uri, self.header, media_root or self.media_root)
@@ -615,8 +615,8 @@ class Table:
         return copied
 
     def mended(self, media_root: Path | None = None) -> Table:
-        """Write anew what is sound of the table, in its place; a reader sees the old rows or all
-        of the new ones.
+        """Rewrite the undamaged part of the table in place; a reader sees the old rows or all of
+        the new ones.
         """
         copy = Table.new(self.uri, self.header, media_root or self.media_root)
         copy._database = self._database
@@ -642,8 +642,8 @@ class Table:
         return copy._replaced(batches(), schema)
 
     def _replaced(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Table:
-        """Make these rows the table, in one step. They wait in a file, since LanceDB takes them in
-        the thread in which it also reads.
+        """Make these rows the table, in one step. They go through a file, because LanceDB reads and
+        writes in one thread.
         """
         schema = schema.with_metadata(metadata(self._made))
         with storage_errors(self.uri, WROTE), TemporaryDirectory() as folder:
@@ -659,8 +659,8 @@ class Table:
         return Table(self.uri, self._database)
 
     def known(self) -> Iterator[tuple[MediaFile, int]]:
-        """Yield each record with the number of its row. Raises as `files`; in a folder all
-        embeddings are compared with their checksums, too.
+        """Yield each record with the number of its row. Raises as `files`; in a folder it also
+        checks the checksums of all embeddings.
         """
         names = [*RECORD, "record_sum", *(VECTORS if "://" not in self.uri else ())]
         with storage_errors(self.uri):
@@ -668,7 +668,7 @@ class Table:
                 yield from zip(self._read(batch), ids_of(batch).tolist(), strict=True)
 
     def _read(self, rows: pa.Table | pa.RecordBatch) -> list[MediaFile]:
-        """The records in some rows, of which all that is there was compared with its checksum."""
+        """Return the records in some rows, after checking every checksum in them."""
         if "frames" in rows.column_names:
             self._frames(rows)
         return [self._file(row) for row in rows.select([*RECORD, "record_sum"]).to_pylist()]

@@ -127,7 +127,7 @@ def reading(method: Callable) -> Callable:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """Items of a large table near a query, ascending, as `compared` returns them, and their rows."""
+    """Items of a large table near a query, ascending, as `compared` returns them, and rows."""
 
     items: Tensor
     units: Tensor
@@ -187,7 +187,7 @@ class Table:
         return table
 
     def _manifest(self) -> Manifest:
-        """Return the metadata. Raises ValueError unless it is an undamaged index of this version."""
+        """Return the metadata. Raises ValueError unless it is a sound index of this version."""
         advice = f"; no index of this version, or a damaged one: delete it, then {AGAIN}"
         schema = self._rows.schema
         message = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")

@@ -20,7 +20,7 @@ def _folder_name(name: str) -> str:
     return name
 
 
-MOST_SEED = 2**32 - 1  # so that the seed derived for each epoch fits into torch's 64 bits
+MAX_SEED = 2**32 - 1  # so that the seed derived for each epoch fits into torch's 64 bits
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 AboveZero = Annotated[float, Field(ge=1e-6)]
@@ -113,7 +113,7 @@ class TrainConfig(ReadConfig):
     optimizer: Literal["adamw", "bert_adam"] = "adamw"
     loss: Literal["cross_entropy", "sigmoid"] = "cross_entropy"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 42
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 42
     select_on: Literal["val", "last", "test"] = "val"
     select_by: Literal["R@1", "mR"] = "R@1"
     val_items: Positive = 1000

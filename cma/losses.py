@@ -14,12 +14,19 @@ def symmetric_cross_entropy(
 ) -> Tensor:
     """Return the mean cross-entropy of logits [N, N] along both axes, as in CLIP.
 
-    Text i belongs to item i.
+    Pairs of the same item, or with the same caption, do not count as negatives for each other: off
+    the diagonal, their logits become -inf.
 
-    Two pairs with the same entry in `item_ids` [N] show the same item; two with the same entry in
-    `caption_ids` [N] have the same caption. Such pairs do not count as negatives for each other:
-    off the diagonal, their logits become -inf. Returns a float32 scalar. Raises ValueError if
-    `logits` is not square, or if there are not N ids.
+    Args:
+        logits: [N, N]; text i belongs to item i.
+        item_ids: [N], equal for pairs that show the same item.
+        caption_ids: [N], equal for pairs that have the same caption.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        ValueError: `logits` is not square, or there are not N ids.
 
     >>> import torch
     >>> from cma.losses import symmetric_cross_entropy

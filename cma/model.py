@@ -65,7 +65,7 @@ class RetrievalModel(nn.Module):
         with patch_of(clip).lock:
             deactivate(clip)  # an adapter of another model that used this CLIP before
             self.clip = clip.requires_grad_(False).eval()
-        self.processor = processor
+        self.processor: Any = processor
         self.adapters = nn.ModuleDict()
         self._chosen: State = NOTHING
         self.cut = 0
@@ -76,7 +76,15 @@ class RetrievalModel(nn.Module):
     def from_pretrained(
         cls, name: str | Path, dtype: torch.dtype = torch.float32, device: Device = None
     ) -> RetrievalModel:
-        """Load a backbone as a model. Arguments and errors are those of `cma.load_backbone`.
+        """Load a backbone as a model without an adapter.
+
+        Args:
+            name: "mini", a model on the hub ("user/name") or a folder, as in `cma.load_backbone`.
+            dtype: the precision of the backbone.
+            device: where the model goes; the CPU by default.
+
+        Raises:
+            OSError, ValueError: as in `cma.load_backbone`.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> model.encode_text(["a red cat", "two birds"]).shape
@@ -594,10 +602,8 @@ class RetrievalModel(nn.Module):
         )
         if self.cut and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self.cut} of {len(ids)} captions exceed {max_tokens} tokens and are cut",
-                stacklevel=3,
-            )
+            limit = f"exceed {max_tokens} tokens; the rest is not read"
+            warnings.warn(f"{self.cut} of {len(ids)} captions {limit}", stacklevel=3)
         return ids, self.cut
 
     @property

@@ -28,12 +28,15 @@ def compare(text: Tensor, frames: Tensor, mask: Tensor | None, config: ReadConfi
 
 
 def mean_pooled(text: Tensor, frames: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Cosine [T, V] of text [T, D] with the mean of an item's frames [V, F, D].
+    """Return the cosine [T, V] of each text with the mean of each item's frames.
 
-    mask [V, F]: 0 for padding.
+    Args:
+        text: embeddings [T, D], un-normalised.
+        frames: embeddings [V, F, D], un-normalised.
+        mask: [V, F], 0 for padding.
 
-    Raises ValueError for shapes that do not match, and for a fully masked item (its index is
-    named).
+    Raises:
+        ValueError: shapes do not match, or all frames of an item are masked (its index is named).
 
     >>> import torch
     >>> from cma.similarity import mean_pooled

@@ -73,8 +73,8 @@ def first_sentences(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 for an error the user can correct (one line on stderr), 130 for
-    Ctrl-C.
+    """Run one command. Return 0; 1 after an error that the user can correct (one line on stderr),
+    130 after Ctrl-C.
     """
     log_to_stdout()
     try:
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
 
 
 def _wanted(options: argparse.Namespace) -> Repository | None:
-    """Return the dataset of the hub that is asked for, by `--hub` or as the source of `folder`."""
+    """Return the hub dataset that `--hub` or the source of `folder` names, if any."""
     usual = getattr(options, "repositories", None)
     source = options.source
     if usual and options.hub:
@@ -115,7 +115,7 @@ def _wanted(options: argparse.Namespace) -> Repository | None:
         return known.get(options.hub, Repository(options.hub, ("*",)))
     of_folder = source and usual is None and "yes" in options and not source.exists()
     if of_folder and HUB_ID.fullmatch(source.as_posix()):
-        print(f"{source}: no such folder or file here, so it is looked for on the hub")
+        print(f"{source}: no such folder or file here; looking for it on the hub")
         return Repository(source.as_posix(), KINDS)
     return None
 

@@ -1,8 +1,8 @@
 """Pictures and captions inside containers: WebDataset shards (`.tar`) and parquet files.
 
-Shards are read where they are: the path of a member is that of its shard and its name. Parquet
-keeps many pictures in one page, so its pictures are written out once, bytes unchanged. Parquet
-needs the extra `hub`.
+We read shards in place: a member's path is its shard's path and its own name. Parquet keeps many
+pictures in one page, so we write its pictures out once, bytes unchanged. Parquet needs the extra
+`hub`.
 """
 
 import json
@@ -56,13 +56,13 @@ def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
             try:
                 inside = (folder / name / member for member in members(folder / name))
                 paths += [path for path in inside if not path.name.startswith(".")]
-            except MediaError:  # whoever reads captions from it says so
+            except MediaError:  # the error comes when captions are read from it
                 continue
     return paths
 
 
 def has_texts(shard: Path) -> bool:
-    """Whether a shard has members of text, or of what `samples` refuses."""
+    """Return whether a shard has text members, or members that `samples` refuses."""
     try:
         table = members(shard)
     except MediaError:
@@ -144,7 +144,7 @@ def _text(path: Path) -> str:
 def opened(path: Path) -> Iterator["ParquetFile"]:
     """Open a parquet file; every error of reading it becomes `BadInput` in one line.
 
-    What it declares is checked before memory is taken: the rows, and the bytes of each column.
+    The rows and bytes of each column that it declares are checked before memory is allocated.
     Raises ImportError without pyarrow.
     """
     require("hub", "pyarrow")
@@ -189,8 +189,8 @@ def columns_of(path: Path) -> dict[str, bool]:
 def rows(path: Path, columns: Sequence[str]) -> Iterator[dict]:
     """Yield the values of some columns of a parquet file, row by row.
 
-    A column may be a part of another, such as `image.path`. As many rows are read at once as surely
-    fit into AT_ONCE bytes, whatever their compression.
+    A column may be a part of another, such as `image.path`. It reads as many rows at once as fit
+    into AT_ONCE bytes uncompressed.
     """
     with opened(path) as file:
         about = file.metadata
@@ -211,7 +211,7 @@ class Layout:
     """Which columns of a parquet file hold what: pictures, captions, file names and splits.
 
     `also` are further columns that tell this layout from others. Without pictures, they are files
-    of their own. `divided` is False where the file names no split, or names a wrong one.
+    of their own. `divided` is False if the file names no split, or a wrong one.
     """
 
     captions: str
@@ -265,8 +265,8 @@ class Pictures:
     wanted: Collection[str]
 
     def write(self, folder: Path) -> None:
-        """Write each wanted picture below `folder`, bytes unchanged; those are kept that were
-        written after the parquet files.
+        """Write each wanted picture below `folder`, bytes unchanged; pictures newer than the
+        parquet files are kept.
 
         Prints found / expected. A row without a picture is left out, so that it is reported as not
         found.
@@ -298,7 +298,7 @@ class Pictures:
 
 def layout_of(path: Path, image: str | None = None, caption: str | None = None) -> Layout:
     """Return the layout of any parquet file with pictures: the columns that the user names, or the
-    only one that fits.
+    only ones that fit.
 
     Raises `BadInput` with the columns that are there.
     """

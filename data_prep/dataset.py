@@ -122,7 +122,7 @@ class CaptionCleaner:
         return tuple(kept)
 
     def notes(self) -> list[str]:
-        """One line for each kind of change, for `Annotations.notes`."""
+        """Return one line for each kind of change, for `Annotations.notes`."""
         counted = {
             "captions cleaned of line breaks and extra spaces": self.cleaned,
             "blank captions dropped": self.blank,
@@ -223,7 +223,7 @@ def _is_dataset(seal: dict, name: str) -> bool:
 
 
 def unseal(out: Path) -> None:
-    """Mark the dataset folder as unfinished, if it is there."""
+    """Mark the dataset folder, if it exists, as unfinished."""
     (out / SEAL).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""Look at an unknown download: which benchmark and form it holds, what is missing, what to type."""
+"""Identify an unknown download: its benchmark and form, what is missing, and what to type."""
 
 import shlex
 from collections import Counter
@@ -45,7 +45,7 @@ def report(folder: Path) -> list[str]:
 
 
 def _look(folder: Path, name: str) -> tuple[Annotations | None, list[str]]:
-    """Return the annotations of one benchmark, if they can be read, and what is said of them."""
+    """Return the annotations of one benchmark, if they can be read, and a report on them."""
     benchmark = BENCHMARKS[name]
     broken = None
     splits = benchmark.options.get("--split", {}).get("choices", (None,))

@@ -1,5 +1,4 @@
-"""Decode the clips of a dataset folder once, into JPEG frames, so that epochs do not decode them
-again.
+"""Decode the clips of a dataset folder into JPEG frames, once for all epochs.
 
 The result is a new dataset folder with the same items, captions and splits, whose clips are folders
 of frames: train and evaluate on it instead. A run that was stopped continues where it was.

@@ -20,7 +20,7 @@ from data_prep.containers import member_paths
 
 IMAGE_SUFFIXES = set(PICTURES)
 VIDEO_SUFFIXES = set(CLIPS)
-WORTH_A_PROCESS = 32  # with fewer jobs, starting processes takes longer than they save
+WORTH_A_PROCESS = 32  # for fewer jobs, starting processes costs more time than it saves
 Part = tuple[Path, float | None]  # a file, and the second from which to read; None: all of it
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -94,8 +94,8 @@ class MediaFiles:
 
 
 def stem(name: str) -> str:
-    """A file's name up to its last dot, even if nothing follows the dot (`a.`: DiDeMo has such
-    names).
+    """Return a file's name up to its last dot, even if nothing follows the dot (DiDeMo has names
+    such as `a.`).
     """
     return name.rpartition(".")[0] or name
 
@@ -149,7 +149,7 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
 
 
 def mark_of(path: Path) -> str | None:
-    """Sizes and times, which show whether a file, a member of a shard or a folder of frames has
+    """Return sizes and times that tell whether a file, a shard member or a folder of frames has
     changed; None if it is absent.
     """
     try:

@@ -54,8 +54,8 @@ def read(
     image_column: str | None = None,
     caption_column: str | None = None,
 ) -> Annotations:
-    """The pictures or clips under `source`, each with its captions; an item's id is its path below
-    `source`.
+    """Return the pictures or clips under `source`, each with its captions; an item's id is its path
+    below `source`.
 
     `source` may be a parquet file or a shard. Without the file `captions`, they are read from
     parquet files with pictures, from shards, or from `metadata.csv` or `metadata.jsonl` (an
@@ -77,7 +77,7 @@ def read(
         try:
             kind, names, more, faults = find_media(source, kind)
         except NotThere:
-            if others:  # the error about the first of them says what it lacks
+            if others:  # the error names what the first of them lacks
                 layout_of(next(_inner(source, PARQUET)), *named)
             raise
         notes += more

@@ -42,9 +42,9 @@ def prepare(
     Without `check` media is looked for but not decoded.
 
     Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`.
-    They raise `BadInput`, and so do the `faults` of the annotations and splits whose numbers of
-    items and captions are not the published ones, unless `allow_missing`. A split without items is
-    not compared.
+    Unless `allow_missing`, we raise `BadInput` for them, for `faults` of the annotations, and for
+    splits with other numbers of items or captions than published. A split without items is not
+    compared.
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)

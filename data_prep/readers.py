@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from cma.files import short
 
-STAND_INS = {  # how files begin that stand in for the real one, and what they are
+STAND_INS = {  # first bytes of files that only stand in for the real one, and what these are
     r"version https://(git-lfs|hawser)\.github\.com/spec": "a Git LFS pointer; get the file "
     "itself by `git lfs pull` in its repository, or by the download button of its page",
     r"/annex/objects/": "a git-annex pointer; get the file itself by `git annex get` in its "
@@ -46,7 +46,7 @@ class BadInput(ValueError):
 
 
 class NotThere(BadInput):
-    """No file of a benchmark is in the folder, not even a part of what it needs."""
+    """The folder has no file of a benchmark at all."""
 
 
 def expand_home(options: Namespace) -> Namespace:
@@ -66,8 +66,8 @@ def read_start(path: Path, size: int = 4096) -> str:
 
 
 def stand_in(path: Path) -> str | None:
-    """Return what stands in for the real file (a Git LFS pointer, a web page) and what to do, or
-    None.
+    """Return what is there instead of the real file (a Git LFS pointer, a web page), and what to
+    do; or None.
     """
     start = read_start(path).lstrip()
     found = (
@@ -79,7 +79,7 @@ def stand_in(path: Path) -> str | None:
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raise `BadInput` if the file is a `stand_in`."""
+    """Raise `BadInput` if the file only stands in for the real one."""
     if what := stand_in(path):
         raise BadInput(f"{path}: is not the file, but {what}")
 

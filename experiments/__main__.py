@@ -42,10 +42,9 @@ OURS = Path(__file__).resolve().parents[1]
 
 
 def is_meant_for_users(error: Exception) -> bool:
-    """Return whether our code raised an error in so many words.
+    """Return whether our own code raised an error, with a message for users.
 
-    A TypeError or ValueError that the interpreter or a library raised is a bug, which only its
-    traceback explains.
+    A TypeError or ValueError from Python or a library is a bug, which only its traceback explains.
     """
     if not isinstance(error, TypeError | ValueError):
         return True
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_to_stdout()
     try:
         options.run(options)
-    except KeyboardInterrupt:  # a run that had started has said how to continue it
+    except KeyboardInterrupt:  # a run that had started has already said how to continue it
         return 130
     except (ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         if not is_meant_for_users(error):

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
     """Train the ablations of the adapter on a prepared dataset; they are evaluated on validation.
 
     Learning rate and epochs are those of the study, whose methods/ is beside the folder of results.
-    What is already done is not done again: start the command again after a stop.
+    What is already done is kept: after a stop, run the command again.
     """
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name, usual.clip)

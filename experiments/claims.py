@@ -32,7 +32,7 @@ PICTURES, CLIPS = "mini-flickr30k", "mini-msrvtt"
 PROMPTS = ("CoOp", "VPT", "VL-Prompt", "MaPLe")
 ADAPTERS = ("Adapter-ATTN", "AdaptFormer", "ST-Adapter", "MV-Adapter tying")
 CLEAR_MARK = " ●"
-SAME_TIME = 0.02  # of the time of full fine-tuning's step: what is nearer costs the same
+SAME_TIME = 0.02  # steps whose times differ by a smaller share of full fine-tuning's cost the same
 PICTURE = (
     "![Left: R@1 against trained parameters. Right: gain against what is kept of the drawings of "
     "pre-training](notebooks/figures/gains.png)"

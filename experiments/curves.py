@@ -137,8 +137,8 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Compare ours, LoRA and full fine-tuning on other items, sizes, steps, places and poolings.
 
-    Each point has its own folder of results. What is done is not done again: start it again after a
-    stop. The usual rows, in methods/ beside the folder of results, must have their rates.
+    Each point has its own folder of results. What is already done is kept: after a stop, run the
+    command again. The usual rows, in methods/ beside the folder of results, must have their rates.
     """
     names = chosen(dict.fromkeys(METHODS), options.methods)
     usual = study_of(options)

@@ -33,7 +33,7 @@ FILE = "forgetting.json"  # in the folder of results
 def gentlest(row: MethodRow) -> float:
     """Return the smallest rate whose mean mR on validation is at most one point below the best.
 
-    Only runs of full length count. A rate that was given is the one.
+    Only runs of full length count. A rate that was given is returned.
     """
     means = defaultdict(float)
     for entry in row.rates:

@@ -194,8 +194,8 @@ OPTIONS = LONG | {"--methods": None, "--results": "results/fronts", "--runs": "r
 def run(options: argparse.Namespace) -> None:
     """Train methods at the rates of their rows, and test them at strengths from 0.25 to 1.25.
 
-    The rows are in methods/ beside the folder of results. What is already done is not done again:
-    start the command again after a stop.
+    The rows are in methods/ beside the folder of results. What is already done is kept: after a
+    stop, run the command again.
     """
     usual = study_of(options)
     build_drawings(options.folder.parent)

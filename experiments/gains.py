@@ -18,7 +18,7 @@ WITHOUT, LORA = "adapter without sharing", "LoRA"
 FORWARD = DIRECTIONS[0]
 Rows = Mapping[str, MethodRow]  # of one dataset, by method
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
-# what a point of the curves changes: the methods that it leaves as they are have the usual row
+# what a point of the curves changes; methods that it does not change have their usual row
 UNCHANGED = {
     "data": (ZERO_SHOT,),
     "pooling": (),

@@ -31,9 +31,9 @@ from .world import kept_in
 
 FILE = "inflation.json"  # in the folder of results
 USUAL = "as usual"
-HONEST = (USUAL, "chosen on validation")  # how a practice ends that others are compared with
+HONEST = (USUAL, "chosen on validation")  # the honest practices, which the others are compared with
 BETA = 20  # QB-Norm's inverse temperature, on cosines
-EPOCHS = (4, 20)  # one is chosen out of so many
+EPOCHS = (4, 20)  # numbers of epochs out of which one is chosen
 Ranks = dict[str, list[int]]  # of the right answers, by direction
 
 

@@ -124,7 +124,7 @@ class MethodRow:
         return replace(there, backbone=known_by(identity(clip)), world=self.world)
 
     def other_backbone(self, clip: PreTrainedModel) -> str:
-        """Return why the row is of another backbone, in words; empty if it is of this one."""
+        """Return, in words, why the row is of another backbone; empty if it is not."""
         here = known_by(identity(clip))
         there = {known_by(run["backbone"]) for run in self.records.values()} | {self.backbone}
         others = there - {None, here}
@@ -137,7 +137,7 @@ class MethodRow:
             raise ValueError(f"{self.name}: {other}")
 
     def marks(self) -> list[str]:
-        """Return why the row gets no verdict, in words; empty if it gets one.
+        """Return, in words, why the row gets no verdict; empty if it gets one.
 
         Its rate is the lowest or the highest of those that were trained at full length, a seed is
         not trained yet, or a seed is lost: it could not be trained, or its mR on validation is
@@ -286,9 +286,9 @@ def share_of_gain(
 ) -> tuple[float, float, float] | None:
     """Return (ours − start) ÷ (full − start) in %, with its 95 % interval over items and seeds.
 
-    A share may rise while the points between the two grow, so both are always told. None if the
-    lower bound of the gain of `full` is below LEAST_GAIN points, because a share of a small gain
-    says nothing. Raises ValueError as `difference`.
+    A share may rise while the points between the two grow, so always report both. None if the lower
+    bound of the gain of `full` is below LEAST_GAIN points, because a share of a small gain says
+    nothing. Raises ValueError as `difference`.
     """
     whole = difference(full, start, direction, k)
     if whole[1] < LEAST_GAIN:

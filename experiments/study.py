@@ -231,7 +231,7 @@ class Study:
             "report_on": split,
         }
         config = self.config.merge(self.choice | own)
-        # a training that collapses meets denormal numbers, with which a CPU is six times as slow
+        # a training that collapses produces denormal numbers, which make a CPU six times as slow
         torch.set_flush_denormal(True)
         try:
             yield model, train(model, self.items(seed), config)
@@ -344,7 +344,7 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Run every method of the paper's tables on a prepared dataset, as protocol.json says.
 
-    What is already done is not done again: start the command again after a stop.
+    What is already done is kept: after a stop, run the command again.
     """
     study, names = study_of(options), options.methods or methods.NAMES
     study.keep = PAPER

@@ -37,8 +37,8 @@ def single_records(folder: Path) -> list[Path]:
 def check_pixels(data: Path, results: Path) -> None:
     """Raise ValueError if an offline benchmark in `data` is not the one that protocol.json names.
 
-    Another version of Pillow or resvg can draw other pixels: what is measured on them can not be
-    compared with the records.
+    Another version of Pillow or resvg can draw other pixels, and then nothing measured on them can
+    be compared with the records.
     """
     file = protocol_of(results)
     for name, expected in kept_in(file.parent).get("frozen", {}).get("pixels", {}).items():

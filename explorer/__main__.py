@@ -1,13 +1,13 @@
-"""The explorer as a page of its own, which one process serves to this computer alone.
+"""Serve the explorer as a page, from one process, on localhost only.
 
     python -m explorer --demo               # 200 pictures and 20 clips that come with the package
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
-The media are embedded before the page opens, and the embeddings are kept. The page shows small
-previews, and of your files only those that you open in it. Its address contains a token, so that
-other users of this computer cannot open it. Your browser keeps the token as a cookie, and a file
-that only you can read keeps it too, so an open page works again once its server is restarted.
+We embed the media before the page opens, and keep the embeddings. The page shows small previews,
+and a whole file only when you open it. Its address contains a token, so other users of this
+computer cannot open it. Your browser keeps the token in a cookie, and we keep it in a file that
+only you can read, so an open page works again after its server restarts.
 """
 
 import argparse
@@ -26,7 +26,7 @@ HOST, PORT = "127.0.0.1", 8866
 
 
 def private(name: str) -> Path:
-    """Return the path of a file in the folder where Jupyter keeps what only this user may read."""
+    """Return the path of a file in Jupyter's folder of files that only this user can read."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     return Path(jupyter_runtime_dir()) / name
@@ -77,8 +77,8 @@ def serve(galleries: dict, port: int, browser: bool) -> None:
 
 
 def show(address: str, port: int) -> None:
-    """Open a browser by a file that only this user reads: others can see addresses in command
-    lines. `serve` removes it.
+    """Open a browser through a file that only this user can read, since others can see the
+    addresses in command lines. `serve` removes the file.
     """
     from jupyter_core.paths import secure_write
 
@@ -86,13 +86,11 @@ def show(address: str, port: int) -> None:
     with secure_write(str(path)) as file:
         file.write(f'<meta http-equiv="refresh" content="0; url={address}">')
     if webbrowser.open(path.as_uri()) is False:
-        print("no browser was found here: open the address in one on this computer", flush=True)
+        print("found no browser: open the address in a browser on this computer", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed the media and serve the page; return 0, or after a message 1 if that fails and 130 if
-    stopped.
-    """
+    """Embed the media and serve the page. Return 0; 1 after an error message, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser("python -m explorer", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
     add("--demo", action="store_true", help="show what comes with the package; needs nothing else")
@@ -120,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = vars(parser.parse_args(arguments))
     demo = settings.pop("demo")
     if demo and (settings["media"] or settings["adapters"] or settings["backbone"]):
-        parser.error("--demo has media, adapters and a backbone of its own: give no others")
+        parser.error("--demo brings its own media, adapters and backbone: leave those options out")
     log_to_stdout()
     port, browser = settings.pop("port"), not settings.pop("no_browser")
     try:
@@ -141,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print(
-            f"\nstopped; the same command goes on from what {settings['index']} holds",
+            f"\nstopped; run the same command again to continue from {settings['index']}",
             file=sys.stderr,
         )
         return 130

@@ -1,6 +1,4 @@
-"""Answer queries from an index, and show what weighs most in a match: the explorer without its
-display.
-"""
+"""Answer queries from an index and explain matches: the explorer without its display."""
 
 import random
 import time
@@ -24,8 +22,8 @@ Like = str | Path | MediaFile  # the path of a picture or clip, or one of the me
 # for one set of media, by the label of the model, such as "zero-shot"
 Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
-SEEN, MOST_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
-MOST_SCORES = 2**26  # held at once when captions are compared with all items
+SEEN, MAX_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
+MAX_SCORES = 2**26  # held at once when captions are compared with all items
 BYTES_A_LETTER = 1.5  # tokens a letter, from which on a tokenizer does not know a script
 REPEATED = 8  # times as many captions as are wanted are looked at, since some may be the same
 
@@ -47,11 +45,11 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a sentence `query` or "". `ranked` has (item, cosine, copies), best first; of a
-    large index not all.
+    """The answer to a query, which may be "". `ranked`: (item, cosine, copies), best first; a large
+    index ranks only its best items.
 
-    `index` is as it was when it answered, so its items keep their numbers. `moments` are the other
-    ones of a ranked item's clip.
+    `index` stays as it was when it answered, so item numbers stay valid. `moments`: the other
+    moments of a ranked item's clip.
     """
 
     index: MediaIndex
@@ -78,7 +76,7 @@ class Answer:
     @cached_property
     def rank_of(self) -> dict[int, int]:
         """The rank of each ranked item; copies and other moments have that of their result."""
-        ranks = {}
+        ranks: dict[int, int] = {}
         for rank, (item, _, alike) in enumerate(self.ranked, start=1):
             for one in (item, *alike, *self.moments.get(item, ())):
                 ranks.setdefault(one, rank)
@@ -132,11 +130,11 @@ def ask(
     where: Where = EVERYWHERE,
     folded: bool = False,
 ) -> Answer:
-    """Rank the media of an index, those that are `where`, for a sentence, a picture or clip `like`,
-    or both.
+    """Rank the media of an index for a sentence, for a picture or clip `like`, or for both.
 
-    The first `k` are the hits. `folded`: copies, and the moments of a clip, are one result, but
-    right ones stay. Arguments and errors are those of `MediaIndex.ranking`.
+    `where` filters the media; the first `k` results are the hits. With `folded`, copies and the
+    moments of a clip count as one result, unless they are right answers. Other arguments and errors
+    are those of `MediaIndex.ranking`.
     """
     if k < 1:
         raise ValueError(f"k={k}: expected at least 1")
@@ -162,8 +160,8 @@ def ask(
 
 
 def is_foreign(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Whether most letters of a text are of a script that a tokenizer cuts into single bytes, or
-    does not know, so that the model cannot read them.
+    """Return whether the model cannot read a text: its tokenizer splits most of the letters into
+    single bytes, or does not know them.
     """
     letters = [one for one in text if one.isalpha()]
     others = "".join(one for one in letters if not one.isascii())
@@ -179,8 +177,8 @@ def search_both(indexes: Indexes, query: str, k: int = 5) -> dict[str, Answer]:
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """Explain the match of a sentence with an item. Raises ValueError if its number of frames has
-    changed.
+    """Explain why a sentence matches an item. Raises ValueError if the item's number of frames has
+    changed since it was indexed.
     """
     file = index.files[item]
     path = index.path(file)
@@ -188,8 +186,8 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     weights = index.frame_weights(text, item)
     frames = frames_of(file, path, config)
     if len(frames) != len(weights):
-        counts = f"found {len(frames)} frames, its index holds {len(weights)}; build it again"
-        raise ValueError(f"{path}: {counts}")
+        counts = f"found {len(frames)} frames, but the index has {len(weights)}"
+        raise ValueError(f"{path}: {counts}; build the index again")
     with index.using():
         explained = attention.explain(index.model, text, frames, weights, config.max_words)
     heat = attention.scaled(explained.patches * weights[:, None, None])  # heavier frames are hotter
@@ -206,20 +204,19 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
 
 
 def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
-    """Compare the ranks that two models give the items of all captions; the largest gain comes
-    first.
+    """Return the ranks that two models give each caption's item, the largest gain first.
 
-    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. If there are more
-    captions, `MOST_CAPTIONS` are drawn by `seed`. Raises ValueError if the indexes hold different
-    files.
+    The gain is `before / after`. Ties count against a model, as in `cma.metrics`. Of more than
+    `MAX_CAPTIONS` captions, that many are drawn at random, by `seed`. Raises ValueError if the
+    indexes hold different files.
     """
     if list(before.column("key")) != list(after.column("key")):
         raise ValueError(
-            f"they hold different files ({len(before)} and {len(after)}); build both alike"
+            f"the indexes hold different files ({len(before)} and {len(after)}); build both alike"
         )
     captions, owners = before.captions, before.text_to_item
-    if len(captions) > MOST_CAPTIONS:
-        drawn = sorted(random.Random(seed).sample(range(len(captions)), MOST_CAPTIONS))
+    if len(captions) > MAX_CAPTIONS:
+        drawn = sorted(random.Random(seed).sample(range(len(captions)), MAX_CAPTIONS))
         captions, owners = [captions[i] for i in drawn], owners[drawn]
     both = [_ranks(index, captions, owners) for index in (before, after)]
     rows = zip(captions, before.files[owners.tolist()], *both, strict=True)
@@ -228,8 +225,8 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
 
 
 def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[int]:
-    """The rank of each caption's item; so many captions at once that their scores fit."""
-    at_once = max(1, MOST_SCORES // len(index))
+    """Return the rank of each caption's item, in batches whose scores fit into memory."""
+    at_once = max(1, MAX_SCORES // len(index))
     ranks = []
     for start in range(0, len(captions), at_once):
         scores = index.scores(captions[start : start + at_once])
@@ -237,19 +234,19 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
     return ranks
 
 
-def folders(index: MediaIndex, most: int = 200) -> list[str]:
-    """The folders that hold some of the media but not all, by name; if more than `most`, the
-    fullest.
+def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
+    """Return the folders that hold some but not all of the media, by name; the fullest
+    `max_folders` if there are more.
     """
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for folder, count in Counter(index.column("folder").tolist()).items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):
             counts[str(one)] += count
-    return sorted(name for name, count in counts.most_common(most + 1) if count < len(index))
+    return sorted(name for name, count in counts.most_common(max_folders + 1) if count < len(index))
 
 
 def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
-    """Draw at most `n` captions of an index by `seed`, as queries to start with."""
+    """Draw at most `n` captions of an index at random, by `seed`, as example queries."""
     drawn = random.Random(seed)
     captioned = index.column("texts").nonzero()[0].tolist()
     some = drawn.sample(captioned, min(REPEATED * n, len(captioned)))

@@ -1,4 +1,4 @@
-"""Which patches and which words weigh most in a match (the paper's Fig. 6), by gradient-weighted
+"""Explain a match: which patches and words matter most (the paper's Fig. 6), by gradient-weighted
 attention.
 
 Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows and columns of
@@ -8,6 +8,7 @@ patches.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,11 +29,11 @@ DIM = 0.65  # opacity of the grey where CLIP saw nothing
 
 @dataclass(frozen=True)
 class Explanation:
-    """How much each word of a sentence and each patch of F frames weighs in their match.
+    """How much each word of a sentence and each patch of F frames contributes to their match.
 
     `words` are as typed. `word_weights` [W] and `patches` [F, h, w] lie in [0, 1]; the largest is 1
-    unless all are 0. Words beyond the text tower's limit weigh 0. `cosines` [F] are of the sentence
-    with each frame.
+    unless all are 0. Words beyond the text tower's limit have weight 0. `cosines` [F] are of the
+    sentence with each frame.
     """
 
     words: tuple[str, ...]
@@ -48,8 +49,8 @@ def explain(
     weights: Tensor | None = None,
     max_words: int | None = None,
 ) -> Explanation:
-    """Find how much each word and patch weighs in the cosine of a sentence with a picture or frames
-    (Fig. 6).
+    """Return how much each word and patch contributes to the cosine of a sentence with a picture or
+    frames (Fig. 6).
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting
     Bi-Modal and Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights
@@ -70,7 +71,7 @@ def explain(
     tokenizer, family = model.processor.tokenizer, model.family
     if not tokenizer.is_fast:
         raise ValueError(
-            f"{type(tokenizer).__name__} does not tell where words are; use a fast tokenizer"
+            f"{type(tokenizer).__name__} cannot map tokens to words; use a fast tokenizer"
         )
     side = model.clip.config.vision_config.image_size // model.clip.config.vision_config.patch_size
     with model.using(model.active, model.scale), torch.enable_grad():
@@ -83,7 +84,7 @@ def explain(
         lengths = vision_attention[0].shape[-1], text_attention[0].shape[-1]
         if lengths != (side**2 + family.class_tokens, ids.shape[1]):
             raise ValueError(
-                f"{model.active!r} adds tokens of its own, which are no words and no patches"
+                f"{model.active!r} adds its own tokens, which are neither words nor patches"
             )
         cosines = F.cosine_similarity(sentence, pictures)
         pools = vision_attention[model.layers["vision"] :]  # SigLIP's
@@ -110,7 +111,8 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     attention, config = [], clip.config
     modules = [module for of, _, module in parts(clip, "attention") if of == tower]
     if tower == "vision" and not family_of(config).class_tokens:
-        modules.append(tower_of(clip, tower).head.attention)
+        pooling: Any = tower_of(clip, tower)
+        modules.append(pooling.head.attention)
     kernels = {
         name: getattr(config, name)._attn_implementation
         for name in ("text_config", "vision_config")
@@ -128,8 +130,8 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Return R [N, L, L]: how much token j of the first layer weighs in token i of the last, for
-    score `y`.
+    """Return R [N, L, L]: how much token j of the first layer contributes to token i of the last,
+    for score `y`.
 
     R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA
     * A)+.
@@ -156,7 +158,7 @@ def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> Ten
 
 def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) -> Image.Image:
     """Draw a heat map of `patches` [h, w] on the grey picture: violet to yellow, dim where CLIP saw
-    none.
+    nothing.
     """
     picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
     left, top, right, bottom = box = crop_box(picture.size, processor)
@@ -173,8 +175,8 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
 
 
 def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int, int, int]:
-    """The part of a picture of `size` (width, height) that CLIP sees: left, top, right, bottom in
-    pixels.
+    """Return the part of a picture of `size` (width, height) that CLIP sees: left, top, right,
+    bottom in pixels.
     """
     images = processor.image_processor
     if not images.do_center_crop:

@@ -1,4 +1,4 @@
-"""Lists that no model ranks, and what is done to a ranking: by date, or by name first."""
+"""List media by date, and reorder a ranking: by date, or with matching names first."""
 
 import time
 from dataclasses import replace
@@ -11,32 +11,34 @@ from .answers import EVERYWHERE, Answer
 
 
 class Dates:
-    """When the items of an index were made, as it knows: `all` [V], "" where it does not."""
+    """The dates of an index's items: `all` [V], "" where a date is unknown."""
 
     def __init__(self, index: MediaIndex) -> None:
         self.index = index
         self.all = index.column("date").astype("S")
-        # of the moments of a clip the first one stands for the clip
+        # the first moment of a clip stands for the clip
         clips, items = index.column("clip"), np.arange(len(index))
         self.firsts = np.union1d(items[clips == 0], np.unique(clips, return_index=True)[1])
         self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
 
-    def newest(self, items: np.ndarray) -> list[int]:
+    def newest(self, items: np.ndarray | list[int]) -> list[int]:
         """Return items in the order of their dates, the newest first; ties in the order given."""
         backwards = np.asarray(items, int)[::-1]
         return backwards[self.all[backwards].argsort(kind="stable")][::-1].tolist()
 
 
 def newest(dates: Dates, k: int, where: Where) -> Answer:
-    """Return all media of an index that are `where`, the newest first.
+    """Return the media of an index that match `where`, the newest first.
 
-    Nobody has compared them with anything, so their cosines are 0.
+    There is no query to compare them with, so their cosines are 0.
     """
     start = time.perf_counter()
     index, items = dates.index, dates.firsts
     if where != EVERYWHERE:
         items = np.intersect1d(items, index.inside(where))
-    ranked = [(item, 0.0, ()) for item in dates.newest(items)]
+    ranked: list[tuple[int, float, tuple[int, ...]]] = [
+        (item, 0.0, ()) for item in dates.newest(items)
+    ]
     return Answer(index, "", k, ranked, frozenset(), time.perf_counter() - start, False)
 
 

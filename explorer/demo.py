@@ -1,6 +1,5 @@
-"""The demo: pictures and clips, both recorded adapters and their indexes, all of them in the
-package, so that the explorer opens at once, without a network and from a place that cannot be
-written to.
+"""The demo: pictures, clips, two recorded adapters and their indexes, all inside the package, so
+the explorer opens at once, without a network, even from a read-only folder.
 
     python -m explorer --demo      # opens it
     python -m explorer.demo        # in a clone: builds its files again from data/ and results/
@@ -25,15 +24,15 @@ from .index import MediaIndex
 HERE = Path(__file__).parent / "demo_files"
 # name of a gallery → the offline benchmark, and how many items of its test split it has
 PARTS = {"pictures": ("mini-flickr30k", 200), "clips": ("mini-msrvtt", 20)}
-MOST = 3_000_000  # bytes of all files
+MAX_BYTES = 3_000_000  # bytes of all files
 logger = logging.getLogger(__name__)
 
 
 def demo_galleries(folder: str | Path = HERE) -> dict[str, Gallery]:
     """Open the demo's galleries, "pictures" and "clips", with the adapter of each.
 
-    An index that cannot be used, because another version wrote it, is built anew, in memory. Raises
-    FileNotFoundError or ValueError if the demo's files are damaged.
+    An index that another version wrote is built again, in memory. Raises FileNotFoundError or
+    ValueError if the demo's files are damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -65,7 +64,7 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
     """Write the demo's files to `out`, whole or not at all; return their bytes.
 
     `benchmarks` holds the offline benchmarks, `adapters` the recorded ones. Raises
-    FileNotFoundError if one is missing, ValueError if the files are larger than `MOST`.
+    FileNotFoundError if one is missing, ValueError if the files are larger than `MAX_BYTES`.
     """
     with TemporaryDirectory(prefix=".demo-", dir=out.parent) as kept:
         made = Path(kept, "made")
@@ -83,8 +82,10 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
         for lock in made.rglob(".*.lock"):
             lock.unlink()
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
-        if size > MOST:
-            raise ValueError(f"{out}: {size:,} bytes, expected at most {MOST:,}; take fewer items")
+        if size > MAX_BYTES:
+            raise ValueError(
+                f"{out}: {size:,} bytes, at most {MAX_BYTES:,} expected; take fewer items"
+            )
         if out.exists():
             out.rename(Path(kept, "before"))
         made.rename(out)
@@ -97,7 +98,7 @@ def _index_of(part: Path, adapter: str | None) -> Path:
 
 
 def _write_part(part: Path, chosen: data.RetrievalDataset, adapter: Path) -> None:
-    """Write some items as a dataset folder of their own, with the adapter that is shown there."""
+    """Write some items as a dataset folder, and the adapter that is shown with them."""
     lines = []
     for item in chosen.items:
         name = f"media/{Path(item.file_name).name}"
@@ -111,7 +112,7 @@ def _write_part(part: Path, chosen: data.RetrievalDataset, adapter: Path) -> Non
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the demo's files again; return 0, or after a message 1 if that fails."""
+    """Build the demo's files again. Return 0; 1 after an error message."""
     parser = argparse.ArgumentParser("python -m explorer.demo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from cma import media
 from explorer.index import MediaFile
 
-MOST = 100  # characters of a text that a camera wrote
+MAX_TEXT = 100  # characters of a text that a camera wrote
 GPS = ExifTags.GPS
 
 
@@ -19,7 +19,7 @@ def about(path: Path, file: MediaFile) -> dict[str, str | float]:
 
     What cannot be read is left out. A place is degrees of latitude and longitude.
     """
-    found = {"bytes": file.size}
+    found: dict[str, str | float] = {"bytes": file.size}
     with contextlib.suppress(OSError, media.MediaError):
         # of a member of a shard: when the shard was last changed
         when = np.datetime64(media.stamp(path).modified, "ns")
@@ -33,7 +33,8 @@ def about(path: Path, file: MediaFile) -> dict[str, str | float]:
             found["sides"] = " × ".join(map(str, picture.size))
             exif = picture.getexif()
         words = (exif.get(tag) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
-        found["camera"] = " ".join(dict.fromkeys(" ".join(words).replace("\0", "").split()))[:MOST]
+        camera = dict.fromkeys(" ".join(words).replace("\0", "").split())
+        found["camera"] = " ".join(camera)[:MAX_TEXT]
         if taken := media.taken(path):
             found["taken"] = taken[:16].replace("T", " ")
         found["place"] = _place(exif.get_ifd(ExifTags.IFD.GPSInfo))

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from cma import data, recipes, training
 from cma.backbone import PHOTOGRAPHS, Device, load_backbone
@@ -34,7 +35,7 @@ class Gallery:
 
     Args:
         model: The model with all adapters that may be compared.
-        source: What `MediaIndex.build` indexes; or an open index, which is then the only one.
+        source: What `MediaIndex.build` indexes, or one open index.
         config: How media are read, as for `MediaIndex.build`; by default as each adapter was
             trained, and CLIP as `adapter`.
         folder: Where the indexes are kept; without one they stay in memory.
@@ -57,7 +58,7 @@ class Gallery:
         if adapter is not None:
             model.get_adapter(adapter)
         self.model, self.source, self.config, self.adapter = model, source, config, adapter
-        self.folder = folder and Path(folder)
+        self.folder = Path(folder) if folder else None
         self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
@@ -75,7 +76,7 @@ class Gallery:
             if known is None or known.weights.changed(self.model):
                 self._indexes[key] = MediaIndex.build(
                     self.model,
-                    self.source,
+                    cast(data.RetrievalDataset, self.source),  # or a folder, but not open
                     self._reading(adapter),
                     folder=self._kept(*key),
                     max_files=self.max_files,
@@ -83,14 +84,16 @@ class Gallery:
         return self._indexes[key]
 
     def hold(self, adapter: str | None, index: MediaIndex) -> None:
-        """Use an index of these media that is open already for an adapter, or None: CLIP."""
+        """Use an open index for an adapter (None: CLIP), instead of building one."""
         self._indexes[_key(adapter, 1.0)] = index
 
     def at_most(self, max_files: int) -> Gallery:
-        """Return a gallery of at most `max_files` of the files, evenly spread over all, with
-        indexes of its own; itself if there are no more, or if it is an open index.
+        """Return a gallery of at most `max_files` files, evenly spread over all, with its own
+        indexes; itself if it has no more files, or is an open index.
         """
-        if self.is_open or (self.max_files or len(find(self.source)[1])) <= max_files:
+        if isinstance(self.source, MediaIndex):
+            return self
+        if (self.max_files or len(find(self.source)[1])) <= max_files:
             return self
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-{max_files}")
         return Gallery(self.model, self.source, self.config, folder, self.adapter, max_files)
@@ -102,14 +105,14 @@ class Gallery:
 
     def first(self) -> MediaIndex:
         """Return the open index, or else that of CLIP without an adapter."""
-        return self.source if self.is_open else self.index()
+        return self.source if isinstance(self.source, MediaIndex) else self.index()
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
         """Return the indexes for several adapters by label, in the order given, each once.
 
-        There is only one if it was given open.
+        An open index is the only one.
         """
-        if self.is_open:
+        if isinstance(self.source, MediaIndex):
             made = self.source.header
             return {label(made.adapter, made.built_with.scale): self.source}
         return {label(name, scale): self.index(name, scale) for name in adapters}
@@ -137,7 +140,7 @@ class Gallery:
         return round(missing * index.lengths.double().mean().item())
 
     def _embedded(self, adapter: str | None, scale: float) -> int:
-        """How many items of an index that is not open yet are on the disk."""
+        """Return how many items of an index are on the disk already."""
         kept = self._kept(adapter, scale)
         with contextlib.suppress(OSError, ValueError), self.model.using(adapter, scale):
             return len(MediaIndex.load(kept, self.model)) if kept else 0
@@ -151,7 +154,7 @@ class Gallery:
         return (time.perf_counter() - start) / index.length(0)
 
     def dates(self) -> Dates:
-        """Return when the items were made; read again if a table has more or fewer of them."""
+        """Return the items' dates, read again when the table has grown or shrunk."""
         index = self.first().now()
         if self._dates is None or len(self._dates.all) != len(index):
             self._dates = Dates(index)
@@ -173,8 +176,8 @@ def open_galleries(
     index: str | Path = Path("runs") / "explorer",
     max_files: int | None = None,
 ) -> dict[str, Gallery]:
-    """Open galleries by name: the folders `media`, or if there are none the offline benchmarks'
-    test splits.
+    """Return galleries by name: one for each folder of `media`, or the offline benchmarks' test
+    splits.
 
     Args:
         media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
@@ -185,30 +188,29 @@ def open_galleries(
         max_files: If a gallery has more files, this many are indexed, evenly spread over all.
 
     Raises:
-        OSError, ValueError: They say what to do.
+        OSError, ValueError: Something given cannot be used; the message says what to do.
     """
     given = [[one] if isinstance(one, str | Path) else one for one in (media, adapters)]
-    media, adapters = ([_whole(one) for one in several] for several in given)
+    places, trained = ([_whole(one) for one in several] for several in given)
     device = training.choose_device()
-    if backbone is None and adapters:
-        trained_on = read_config(adapters[0]).backbone
+    if backbone is None and trained:
+        adapter = Path(trained[0])
+        trained_on = read_config(adapter).backbone
         if trained_on["name"] is None:
-            raise ValueError(
-                f"{adapters[0] / CONFIG}: its backbone has no name; name the one it was trained on"
-            )
-        pinned = {"device": device, "revision": trained_on["revision"]}
-        model = RetrievalModel(*load_backbone(trained_on["name"], **pinned))
+            raise ValueError(f"{adapter / CONFIG}: its backbone has no name; give it by --backbone")
+        name, revision = trained_on["name"], trained_on["revision"]
+        model = RetrievalModel(*load_backbone(name, device=device, revision=revision))
     else:
-        names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if media else ["mini"]
+        names = [backbone] if backbone else [PHOTOGRAPHS, "mini"] if places else ["mini"]
         model = load_first(names, device)
     print("backbone", backbone_text(model.clip.config.name_or_path))
-    for name, folder in named(adapters, "-cross-modal").items():
+    for name, folder in named(trained, "-cross-modal").items():
         model.load_adapter(folder, name.replace(".", "·"), strict=True)  # torch takes no dots
     first, kept = next(iter(model.adapters), None), Path(index).expanduser()
     galleries = {
-        name: _benchmark(model, name, kept / name, first) for name in ([] if media else BENCHMARKS)
+        name: _benchmark(model, name, kept / name, first) for name in ([] if places else BENCHMARKS)
     }
-    for name, place in named(media).items():
+    for name, place in named(places).items():
         source = _open_index(model, place) or place
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
@@ -272,12 +274,12 @@ def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
 
 
 def _whole(place: str | Path) -> Path | str:
-    """Return a path from the root on; an address such as s3://… stays as it is."""
+    """Return an absolute path; an address such as s3://… stays as it is."""
     return place if "://" in str(place) else Path(place).expanduser().absolute()
 
 
 def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
-    """Open the index at a place, None if there is none; it is of CLIP or of a loaded adapter.
+    """Open the index at a path or address, of CLIP or a loaded adapter; None if there is none.
 
     Raises ValueError if it is of another model, OSError if the storage does not answer.
     """
@@ -290,7 +292,7 @@ def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
             return None
         except ValueError as error:
             refused = refused or error
-    raise refused
+    raise cast(ValueError, refused)
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
@@ -311,5 +313,6 @@ def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None
                 model.load_adapter(Path(place.format(name)), label, strict=True)
                 adapter = label
     if adapter is None:
-        print(f"{name}: CLIP alone; `python notebooks/run.py {BENCHMARKS[name]}` trains one")
+        command = f"python notebooks/run.py {BENCHMARKS[name]}"
+        print(f"{name}: CLIP without an adapter; `{command}` trains one")
     return Gallery(model, test, recipes.recipe(test.recipe).config, kept, adapter)

@@ -51,10 +51,10 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), GREY)
 
 
-# `file` holds the digest of the content, so changed content has another preview
+# `file` holds the digest of the content, so a changed file gets a new preview
 @lru_cache(maxsize=2048)
 def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
-    """Return a small copy of a picture or clip as a JPEG; raises and chooses as `copy_of`."""
+    """Return a small copy of a picture or clip as a JPEG; frame and errors as in `copy_of`."""
     return jpeg(copy_of(path, file, SIDE, at))
 
 

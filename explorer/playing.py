@@ -1,4 +1,4 @@
-"""Clips that play: when their frames are shown, and a part in a form that browsers know."""
+"""Play clips: the times of their frames, and parts in a format that browsers play."""
 
 import contextlib
 import io
@@ -8,24 +8,24 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from PIL import Image
 
 from cma import media
-from cma.config import ReadConfig
-from explorer.index import MediaFile
+from explorer.index import IndexConfig, MediaFile
 
 Sound = av.AudioFrame
 
 BEFORE, LONG = 5, 30  # seconds of a part before the moment, and of all of it
-SIDE, MOST_RATE = 640, 30  # longer side in pixels and most frames a second of a part
+SIDE, MAX_RATE = 640, 30  # longer side in pixels and most frames a second of a part
 SLOW = 10  # frames a second of an animation, and of a folder of frames
 END = 0.05  # seconds before the end at which the last frame is shown
-HELD = 60  # pictures and sounds by which it is known whether there are both
+HELD = 60  # frames to read before we know whether a clip has both pictures and sound
 TICKS = Fraction(1, 90_000)  # the unit of times in a part
-# container, video codec with its options, audio codec, by what a browser says that it plays
+# container, video codec with its options, audio codec, by the format that a browser asks for
 FORMS = {
     "mp4": ("mp4", "libx264", {"preset": "veryfast", "crf": "26"}, "aac"),
     "webm": ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}, "libopus"),
@@ -40,8 +40,8 @@ def length(path: Path, file: MediaFile) -> float | None:
     return None
 
 
-def times(path: Path, file: MediaFile, frames: int, config: ReadConfig) -> list[float] | None:
-    """Return the seconds in the file of the `frames` frames that an index holds; None if unknown.
+def times(path: Path, file: MediaFile, frames: int, config: IndexConfig) -> list[float] | None:
+    """Return the times (seconds) of a clip's `frames` frames in an index; None if unknown.
 
     They are those of `cma.media.read_frames`, to within a frame of the clip.
     """
@@ -63,15 +63,17 @@ def part(
 ) -> tuple[bytes, float]:
     """Return the part of a clip around the time `at`, with its sound, and when it starts.
 
-    It has at most `LONG` seconds and `SIDE` pixels, in a form of `FORMS`. It ends early once it is
-    no longer `wanted`. Raises MediaError if nothing can be decoded.
+    It has at most `LONG` seconds and `SIDE` pixels, in one of `FORMS`. Encoding stops once
+    `wanted()` is false. Raises MediaError if nothing can be decoded.
     """
     if path.is_dir() or media.is_animation(path):
         first = 0.0
         frames = media.stream_frames(path, LONG * SLOW, SLOW)
         small = [frame.convert("RGB").resize(_size(*frame.size)) for frame in frames]
         each = (length(path, file) or len(small) / SLOW) / len(small)
-        decoded = ((number * each, frame) for number, frame in enumerate(small))
+        decoded: Iterator[tuple[float, Any]] = (
+            (number * each, frame) for number, frame in enumerate(small)
+        )
     else:
         first = max(file.start or 0.0, at - BEFORE)
         last = min(file.end or first + LONG, first + LONG)
@@ -97,8 +99,8 @@ def _decoded(path: Path, first: float, last: float) -> Iterator[tuple[float, Ima
                 return
             if isinstance(frame, Sound) and when >= 0:
                 yield when, frame
-            elif when >= due:  # otherwise more pictures a second than are needed
-                due = when + 0.9 / MOST_RATE
+            elif when >= due:  # else there would be more pictures a second than are needed
+                due = when + 0.9 / MAX_RATE
                 small = frame.reformat(*_size(frame.width, frame.height), "rgb24").to_ndarray()
                 yield when, Image.fromarray(np.rot90(small, frame.rotation // 90))
 
@@ -114,12 +116,12 @@ def _write(
     held = list(islice(decoded, HELD))
     size = next(_size(*one.size) for _, one in held if not isinstance(one, Sound))
     with av.open(buffer, "w", format=container) as out:
-        video = out.add_stream(codec, rate=MOST_RATE, options=options)
+        video: Any = out.add_stream(codec, rate=MAX_RATE, options=options)
         video.width, video.height = size
         video.pix_fmt = "yuv420p"
         video.codec_context.time_base = TICKS
         if loud := any(isinstance(one, Sound) for _, one in held):
-            sound = out.add_stream(tone, rate=48_000, layout="stereo")
+            sound: Any = out.add_stream(tone, rate=48_000, layout="stereo")
         for when, frame in chain(held, decoded):
             if not wanted():
                 return

@@ -1,9 +1,8 @@
-"""The page of the explorer: one process for all tabs, which serves this computer alone.
+"""The explorer's page: one process serves all tabs, on localhost only.
 
-Whoever opens the printed address brings the token, which the browser then keeps as a cookie, so
-that it stands in no other address and not in the history. A tab talks through a WebSocket with a
-`Session` of its own, which ends with the tab. Only files that were shown large in that tab are
-served.
+The printed address contains the token. The browser then keeps it in a cookie, so that no other
+address and no history contains it. Each tab has its own WebSocket and `Session`, which end with the
+tab. We serve only files that were opened in that tab.
 """
 
 import asyncio
@@ -14,6 +13,7 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from tornado import httpserver, ioloop, netutil, web, websocket
@@ -23,10 +23,10 @@ from .session import Session
 from .widget import STATIC
 
 HOST = "127.0.0.1"
-NAMES = ("127.0.0.1", "localhost")  # what the browser may call this computer
-MOST_BYTES = 4_000_000  # of a message
+NAMES = ("127.0.0.1", "localhost")  # names that a browser may use for this computer
+MAX_BYTES = 4_000_000  # of a message
 FRONT = {"explorer.js": "text/javascript", "page.js": "text/javascript", "explorer.css": "text/css"}
-ALIVE = 20  # seconds between two signs of life of a tab
+ALIVE = 20  # seconds between two pings of a tab
 # what the page may load: nothing from other hosts
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -57,20 +57,29 @@ def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
     if len(view) < 4:
         raise ValueError("a message has at least four bytes")
     (length,) = struct.unpack(">I", view[:4])
-    told = json.loads(bytes(view[4 : 4 + length]))
+    header = json.loads(bytes(view[4 : 4 + length]))
     at, buffers = 4 + length, []
-    for size in told["sizes"]:
+    for size in header["sizes"]:
         buffers.append(view[at : at + size])
         at += size
-    return told["content"], buffers
+    return header["content"], buffers
+
+
+class Page(web.Application):
+    """The page: its galleries by name, and the sessions of the tabs that are open."""
+
+    galleries: Mapping[str, Gallery]
+    tabs: dict[str, Session]
 
 
 class Guarded(web.RequestHandler):
-    """Answers only who has the token and calls this computer by its own name.
+    """Answers only requests that have the token and use one of this computer's names.
 
     Other pages of this computer share its cookies; `POLICY`, the check of `Origin` that tornado
     makes for a WebSocket, and Cross-Origin-Resource-Policy keep them out.
     """
+
+    application: Page
 
     def set_default_headers(self) -> None:
         self.set_header("Content-Security-Policy", POLICY.format(host=self.request.host))
@@ -90,10 +99,15 @@ class Guarded(web.RequestHandler):
         if not known or urlsplit(f"//{self.request.host}").hostname not in NAMES:
             raise web.HTTPError(403)
 
-    def log_exception(self, kind: type, error: BaseException, trace: TracebackType | None) -> None:
+    def log_exception(
+        self,
+        error_class: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Log what went wrong, but no refusal: its address may contain the token."""
         if not isinstance(error, web.HTTPError):
-            super().log_exception(kind, error, trace)
+            super().log_exception(error_class, error, trace)
 
     def write_error(self, status_code: int, **_: object) -> None:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -119,7 +133,9 @@ class Front(Guarded):
 class File(Guarded, web.StaticFileHandler):
     """A file of a gallery that was shown large in a tab, or a range of its bytes."""
 
-    async def get(self, tab: str, number: str, include_body: bool = True) -> None:
+    async def get(  # type: ignore[override]  # an address has two parts
+        self, tab: str, number: str, include_body: bool = True
+    ) -> None:
         session = self.application.tabs.get(tab)
         if session is None or number not in session.opened:
             raise web.HTTPError(404)
@@ -127,14 +143,14 @@ class File(Guarded, web.StaticFileHandler):
         self.root = str(path.parent)
         await super().get(path.name, include_body)
 
-    async def head(self, tab: str, number: str) -> None:
+    async def head(self, tab: str, number: str) -> None:  # type: ignore[override]  # as `get`
         await self.get(tab, number, include_body=False)
 
     def compute_etag(self) -> None:
         """None: it would read the whole file."""
 
     def get_content_type(self) -> str:
-        """What browsers show; anything else is only kept as a file."""
+        """The type of a picture or clip; browsers download anything else."""
         kind = mimetypes.guess_type(self.path)[0] or ""
         shows = kind.startswith(("image/", "video/")) and "svg" not in kind
         return kind if shows else "application/octet-stream"
@@ -167,7 +183,7 @@ class Socket(Guarded, websocket.WebSocketHandler):
 
     def on_message(self, message: str | bytes) -> None:
         try:
-            content, buffers = unpack(message)
+            content, buffers = unpack(cast(bytes, message))  # TypeError for a text
             self.session.receive(content, buffers)
         except (KeyError, TypeError, ValueError):
             self.close(1003, "no message of the explorer")
@@ -177,19 +193,19 @@ class Socket(Guarded, websocket.WebSocketHandler):
             session.close()
 
 
-def application(galleries: Mapping[str, Gallery], token: str) -> web.Application:
-    """Return the page over these galleries, for who has the token."""
-    routes = [
+def application(galleries: Mapping[str, Gallery], token: str) -> Page:
+    """Return the page of these galleries; it asks for the token."""
+    routes: list[Any] = [
         (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
         (r"/socket", Socket),
         (r"/(.*)", Front),
     ]
-    made = web.Application(
+    made = Page(
         routes,
         token=token,
         log_function=lambda _: None,  # addresses contain the token
         websocket_ping_interval=ALIVE,
-        websocket_max_message_size=MOST_BYTES,
+        websocket_max_message_size=MAX_BYTES,
     )
     made.tabs, made.galleries = {}, galleries
     return made

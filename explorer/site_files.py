@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save
@@ -23,13 +24,13 @@ from explorer.index.embed import spread
 from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .session import MOST_LISTED, MOST_TEXT, STRENGTHS, Session
+from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
-LARGER = 3  # how many times as long the sides of a picture are that is shown large
+LARGER = 3  # a picture that is shown large has sides so many times as long as a preview's
 FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
-# pictures that a browser reads; a page with the vision tower is asked by them
+# pictures that a browser reads: a page with the vision tower takes them as queries
 ASKING = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
     "onnxruntime-web": (
@@ -41,9 +42,9 @@ PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
 }
 
 
-def chosen(index: MediaIndex, most: int) -> MediaIndex:
-    """Return the index of at most `most` of its items, spread over all of them."""
-    return index.part(spread(len(index), most))
+def chosen(index: MediaIndex, max_files: int) -> MediaIndex:
+    """Return the index of at most `max_files` of its items, spread over all of them."""
+    return index.part(spread(len(index), max_files))
 
 
 def record(index: MediaIndex, item: int) -> dict:
@@ -71,8 +72,8 @@ def record(index: MediaIndex, item: int) -> dict:
 
 
 def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> None:
-    """Write an item's preview, a larger copy, the part of it that the model sees, and what plays of
-    a clip. Raises MediaError for a file that has changed since it was embedded.
+    """Write an item's preview, a larger copy, the part of it that the model sees and, for a clip, a
+    part to play. Raises MediaError for a file that has changed since it was embedded.
     """
     file = index.files[item]
     path = index.path(file)
@@ -87,19 +88,19 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> Non
         write_whole(folder / f"{item}.webm", part)
 
 
-def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> dict:
+def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) -> dict:
     """Write media, embeddings and records of a gallery; return what the page knows about it.
 
-    Raises ValueError for an index that was given open, which is of one model alone.
+    Raises ValueError for a gallery that is one open index, since that belongs to one model.
     """
     if gallery.is_open:
-        raise ValueError("an index is of one model alone; give the folder of its media")
+        raise ValueError("an open index belongs to one model; give the folder of its media instead")
     folder.mkdir()
-    gallery = gallery.at_most(most)  # else everything would be embedded first
-    indexes = {}
+    gallery = gallery.at_most(max_files)  # else everything would be embedded first
+    indexes: dict[str, MediaIndex] = {}
     for strength in STRENGTHS:
         indexes |= gallery.indexes([None, *gallery.model.adapters], strength)
-    indexes = {label: chosen(index, most) for label, index in indexes.items()}
+    indexes = {label: chosen(index, max_files) for label, index in indexes.items()}
     first = indexes[ZERO_SHOT]
     missed = {}
     for number, (label, index) in enumerate(indexes.items()):
@@ -108,8 +109,8 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
         tensors["vectors"] = index.frames().half()
         write_whole(folder / f"{number}.safetensors", save(tensors))
         better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
-        listed = [[one.caption[:MOST_TEXT], one.before, one.after] for one in better]
-        missed[label] = {"count": len(better), "changes": listed[:MOST_LISTED]}
+        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better]
+        missed[label] = {"count": len(better), "changes": listed[:MAX_LISTED]}
     records = [record(first, item) for item in range(len(first))]
     write_whole(folder / "items.json", json.dumps(records))
     for item in tqdm(range(len(first)), f"copies of {folder.name}", unit="file", leave=False):
@@ -129,9 +130,9 @@ def write_gallery(gallery: Gallery, folder: Path, most: int, preview: int) -> di
 def write_vision(
     model: RetrievalModel, adapters: Sequence[CrossModalAdapter], folder: Path
 ) -> dict:
-    """Write the vision tower and what of the adapters acts in it; return how the page prepares a
-    picture: the size to which it is resized, the sides of its middle that is taken, [H, W], and
-    what black and white are in each channel.
+    """Write the vision tower and the adapters' vision part; return how the page prepares a picture:
+    the size that it is resized to, the sides [H, W] of its centre crop, and the values of black and
+    white in each channel.
     """
     for number, adapter in enumerate(adapters):
         tensors = adapter_tensors(adapter, "vision")
@@ -144,17 +145,20 @@ def write_vision(
 
 
 def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) -> dict:
-    """Write the text tower, its tokenizer and the adapters, and what `write_vision` writes if that
-    is wanted; return what the page knows about them.
+    """Write the text tower, its tokenizer, the adapters and, if wanted, what `write_vision` writes;
+    return what the page knows about them.
 
-    Raises ValueError for adapters that are no cross-modal ones, or have different activations.
+    Raises ValueError for adapters that are not cross-modal, or have different activations.
     """
-    kinds = {getattr(one.options, "activation", one.NAME) for one in model.adapters.values()}
+    methods = [model.get_adapter(name) for name in model.adapters]
+    kinds = {getattr(one.options, "activation", one.NAME) for one in methods}
     if len(kinds) > 1 or not kinds <= ACTIVATIONS.keys():
         found = ", ".join(sorted(kinds))
         raise ValueError(f"adapters of {found}; expected cross-modal ones with one activation")
     # CLIP alone is any adapter at strength 0
-    adapters = [*model.adapters.values()] or [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
+    adapters = cast(list[CrossModalAdapter], methods)
+    if not adapters:
+        adapters = [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]
     for number, adapter in enumerate(adapters):
         write_whole(folder / f"{number}.safetensors", save(adapter_tensors(adapter, "text")))
     write_whole(folder / "tower.onnx", export(model, adapters[0], "text"))
@@ -165,7 +169,7 @@ def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) 
 
 
 def write_site(
-    galleries: Mapping[str, Gallery], folder: Path, most: int, preview: int, with_vision: bool
+    galleries: Mapping[str, Gallery], folder: Path, max_files: int, preview: int, with_vision: bool
 ) -> None:
     """Write the whole page into an empty folder. Raises as `MediaIndex.build`, `write_media` and
     `write_model`, and ValueError if an npm package cannot be fetched.
@@ -178,7 +182,7 @@ def write_site(
     model = next(iter(galleries.values())).model
     site = write_model(model, folder, with_vision) | {"media": {}}
     for number, (name, gallery) in enumerate(galleries.items()):
-        site["media"][name] = write_gallery(gallery, folder / f"media{number}", most, preview)
+        site["media"][name] = write_gallery(gallery, folder / f"media{number}", max_files, preview)
     site["setup"] = Session(galleries).setup | {"suffixes": ASKING if with_vision else []}
     files = [path for path in folder.rglob("*") if path.is_file()]
     site["bytes"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}

@@ -6,6 +6,7 @@ of the joint space.
 """
 
 from functools import partial
+from typing import Any
 
 import onnx
 import torch
@@ -21,7 +22,7 @@ from cma.patching import parts
 
 
 class AdaptedTower(nn.Module):
-    """Embeds token ids or pixels as `model` does while an adapter acts whose tensors are given.
+    """Embeds token ids or pixels as `model` does with the adapter whose tensors are given.
 
     `tower` is "vision" or "text".
     """
@@ -57,8 +58,8 @@ class AdaptedTower(nn.Module):
 
 
 def adapter_tensors(adapter: CrossModalAdapters, tower: str) -> dict[str, Tensor]:
-    """Return what acts in a tower: down_weight [S, r, W], down_bias [S, r], up_weight [S, W, r] and
-    up_bias [S, W], where the up-projection has its own and the shared rows.
+    """Return an adapter's tensors for a tower: down_weight [S, r, W], down_bias [S, r], up_weight
+    [S, W, r] and up_bias [S, W], where the up-projection has its own and the shared rows.
     """
     own = getattr(adapter, tower)
     sites = [2 * place + part for place in adapter.slices[tower] for part in (0, 1)]
@@ -81,11 +82,11 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
     activation of `adapter`. Its weights are in half precision, and are cast before anything is
     computed. Its inputs are "ids" or "pixels", "strength" and the tensors of `adapter_tensors`.
 
-    Raises ValueError for a family whose texts are padded: a page gives one sentence, unpadded.
+    Raises ValueError for a family that needs padded texts: a page gives one unpadded sentence.
     """
     if model.family.full:
-        said = "its text tower reads padding; a page without a server takes CLIP's"
-        raise ValueError(f"{model.family.name}: {said}")
+        message = "its text tower needs padded texts; a page without a server can only use a CLIP's"
+        raise ValueError(f"{model.family.name}: {message}")
     tensors = adapter_tensors(adapter, tower)
     middle = torch.export.Dim("bottleneck")
     if tower == "text":
@@ -102,7 +103,7 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
         adapted = AdaptedTower(model, tower, adapter.config.activation)
         given = asked, torch.tensor(1.0), *tensors.values()
         try:
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 adapted, given, dynamo=True, verbose=False, input_names=names, dynamic_shapes=free
             )
         finally:

@@ -1,19 +1,19 @@
-"""Files on their way: those that a front end sends to ask by, and those that are copied out."""
+"""File transfer: query files that a front end sends, and results that are copied to a folder."""
 
 import shutil
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal, cast
 
 from cma.media import open_media
 from explorer.index import SUFFIXES, MediaFile, kind_of
 
-MOST_MEGABYTES, MOST_FILES = 200, 8  # size of a file used as a query; how many are kept
+MAX_MEGABYTES, MAX_FILES = 200, 8  # size of a file used as a query; how many are kept
 
 
 class Arrivals:
-    """Files that arrive in parts. The last `MOST_FILES` are kept, in temporary folders."""
+    """Files that arrive in parts. The last `MAX_FILES` are kept, in temporary folders."""
 
     def __init__(self) -> None:
         # by name; a folder is deleted once nothing refers to it
@@ -21,8 +21,8 @@ class Arrivals:
         self.parts: dict[str, list[bytes]] = {}  # of the file that is arriving
 
     def add(self, name: str, number: int, parts: int, content: bytes) -> bool:
-        """Take part `number` of `parts`; whether the file is complete now. Raises ValueError if it
-        is refused.
+        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError if
+        it is refused.
         """
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -34,14 +34,14 @@ class Arrivals:
         self.parts = {} if complete else {name: arrived}
         if len(arrived) != number + 1:
             raise ValueError(f"{name}: a part of it is missing; choose it again")
-        if sum(map(len, arrived)) > MOST_MEGABYTES * 1_000_000:
-            raise ValueError(f"{name}: more than {MOST_MEGABYTES} MB; choose a smaller file")
+        if sum(map(len, arrived)) > MAX_MEGABYTES * 1_000_000:
+            raise ValueError(f"{name}: more than {MAX_MEGABYTES} MB; choose a smaller file")
         if complete:
             folder = TemporaryDirectory(prefix="cma-")
             path = Path(folder.name) / f"asked{suffix}"
             path.write_bytes(b"".join(arrived))
-            file = MediaFile(str(path), str(path), kind_of(path))
-            self.kept = dict([*self.kept.items(), (name, (file, folder))][-MOST_FILES:])
+            file = MediaFile(str(path), str(path), cast(Literal["image", "video"], kind_of(path)))
+            self.kept = dict([*self.kept.items(), (name, (file, folder))][-MAX_FILES:])
         return complete
 
 
@@ -49,11 +49,11 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
     """Copy files, folders of frames and members of shards into a folder, which is made if needed.
 
     Each is copied whole or not at all, under a free name, never over another file. Returns the
-    folder. Raises ValueError for a path that is not whole, and OSError.
+    folder. Raises ValueError for a relative path, and OSError.
     """
     into = Path(folder.strip()).expanduser()
     if not into.is_absolute():
-        raise ValueError(f"{folder!r}: expected the whole path of a folder, such as ~/chosen")
+        raise ValueError(f"{folder!r}: expected the absolute path of a folder, such as ~/chosen")
     into.mkdir(parents=True, exist_ok=True)
     for path in paths:
         with TemporaryDirectory(prefix=".cma-", dir=into) as kept:
@@ -71,7 +71,9 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
 
 def _free_name(folder: Path, path: Path) -> Path:
     """Take a free name for `path` in a folder, so that nobody else takes it."""
-    for number in count(1):
+    number = 0
+    while True:
+        number += 1
         label = path.stem if number == 1 else f"{path.stem} ({number})"
         target = folder / f"{label}{path.suffix}"
         try:

@@ -18,7 +18,7 @@ class Explorer(anywidget.AnyWidget):
 
     Args:
         galleries: What can be searched, by the names that the widget shows.
-        query: A sentence that is asked at the beginning.
+        query: A sentence to search for at the start.
         k: How many results of each model are shown at a time; more come as one scrolls.
 
     Raises:
@@ -35,6 +35,6 @@ class Explorer(anywidget.AnyWidget):
         self.on_msg(lambda _, wanted, buffers: self.session.receive(wanted, buffers))
 
     def __repr__(self) -> str:
-        """The text that is shown where no widget can be shown."""
+        """The text that is shown where widgets cannot be."""
         names = ", ".join(self.session.galleries)
         return f"a query box over {names}: run the notebook in JupyterLab to use it"

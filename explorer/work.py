@@ -28,7 +28,7 @@ class Task:
         self.cancelled, self.done, self.total, self._due = False, 0, 0, time.monotonic() + FIRST
 
     def run(self) -> None:
-        """Do the work; begin again if a cell of the notebook interrupted it."""
+        """Do the work; start again if a cell of the notebook interrupted it."""
         while not self.cancelled:
             with (
                 worker().turn,
@@ -59,8 +59,8 @@ class Worker:
     runs.
 
     Otherwise both could switch the adapters of one model. A cell waits for the batch that is being
-    computed. The task that it stops begins again after it; embeddings so far are kept if the
-    gallery has a folder.
+    computed. The task that it stops starts again after the cell; if the gallery has a folder, what
+    was embedded so far is kept.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,8 @@ class Worker:
         if self.cells > before == 0:
             self.held = self.turn.acquire()  # not if the cell is interrupted while it waits
         elif self.held and not self.cells:
-            self.held = bool(self.turn.release())
+            self.turn.release()
+            self.held = False
 
 
 @cache

@@ -21,7 +21,7 @@ def is_animation(path: Path) -> bool:
     read.
     """
     try:
-        with_content(path, "a picture")  # opening a pipe would wait for ever
+        with_content(path, "a picture")  # opening a pipe would wait forever
         head = head_of(path)
         if _is_webp(head):  # Pillow would read the whole file
             return head[12:16] == b"VP8X" and bool(head[20] & 2)

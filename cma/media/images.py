@@ -77,7 +77,7 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
 
 def taken(path: Path) -> str | None:
     """Return when a picture was taken, as its camera wrote it, such as 2014-07-01T12:30:00; None if
-    it did not, or if the picture cannot be read.
+    there is no date or the picture cannot be read.
     """
     # a damaged file can make a decoder raise anything
     with suppress(Exception), open_media(path) as stream, Image.open(stream) as picture:
@@ -89,8 +89,8 @@ def taken(path: Path) -> str | None:
 
 
 class InMemoryImage(NamedTuple):
-    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), which stands where the
-    path of a file does.
+    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), used in place of a
+    file's path.
     """
 
     rows: Any
@@ -126,11 +126,11 @@ def _developed(path: Path, enough: int | None) -> Image.Image:
 def to_pixels(
     pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: Any
 ) -> Tensor:
-    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; no other function does
-    this.
+    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; everything else calls
+    this function.
 
     `settings`, such as `do_normalize=False`, go to the image processor. Without rescaling and
-    normalising, the pixels stay as small as uint8, and `normalized` does the rest later.
+    normalising the pixels stay uint8, a quarter of the size, and `normalized` does the rest later.
     """
     fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
@@ -159,9 +159,9 @@ def as_shown(image: Image.Image) -> Image.Image:
     """Return a picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it
     already is.
 
-    Transparent parts become white, like most pages. A white drawing could not be seen there, so it
-    is put on dark grey if a share `NEARLY_ALL` of its visible pixels have all channels at
-    `NEARLY_WHITE` or above. Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the
+    Transparent parts become white, like most pages. A white drawing would be invisible on white, so
+    a picture gets dark grey instead if a share `NEARLY_ALL` of its visible pixels have all channels
+    at `NEARLY_WHITE` or above. Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the
     lowest of 255, 1023 … 65535 that no pixel exceeds. Other number types have no known range: black
     is the lowest value, white the highest.
     """

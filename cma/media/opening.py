@@ -1,4 +1,4 @@
-"""Open a picture or clip where it lies: a file, or a member of a WebDataset shard (`.tar`).
+"""Open a picture or clip in place: a file, or a member of a WebDataset shard (`.tar`).
 
 A path below a `.tar` file names a member, as in `media/shard-000.tar/000012.jpg`. Nothing is
 unpacked: each process keeps a table of where a shard's members begin. Every function here takes
@@ -50,8 +50,8 @@ class Stamp(NamedTuple):
 
 def members(shard: Path) -> dict[str, Member]:
     """Return the members of a shard by name, in their order: files, and what is refused (links,
-    devices, names that lead out or are there twice, a member that is cut short). MediaError if it
-    is no tar file.
+    devices, names that leave the shard or appear twice, a truncated member). MediaError if it is
+    not a tar file.
     """
     return _table(shard, stamp(shard))
 
@@ -62,7 +62,7 @@ def _table(shard: Path, about: Stamp) -> dict[str, Member]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for one in archive:
-                if one.size < 0:  # tarfile would go back and read for ever
+                if one.size < 0:  # tarfile would go back and read forever
                     raise ValueError(f"{one.name}: a size of {one.size}")
                 name = PurePosixPath(one.name).as_posix()
                 problem = ""
@@ -83,7 +83,7 @@ def _table(shard: Path, about: Stamp) -> dict[str, Member]:
 
 
 def _member_of(path: Path) -> tuple[Path, Member] | None:
-    """Return the shard and the member that `path` names, or None if it is a path of its own."""
+    """Return the shard and the member that `path` names, or None if it is any other path."""
     if ".tar/" not in path.as_posix():  # nearly every path
         return None
     for shard in path.parents:
@@ -131,7 +131,7 @@ def with_content(path: Path, what: str) -> None:
     """
     try:
         if _member_of(path) is None and not stat.S_ISREG(path.stat().st_mode):
-            problem = "no regular file"  # opening a pipe would wait for ever
+            problem = "no regular file"  # opening a pipe would wait forever
         elif stamp(path).size:
             open_media(path).close()
             return

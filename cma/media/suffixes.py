@@ -1,4 +1,4 @@
-"""The suffixes of pictures and clips, and of the kinds of them that are not read."""
+"""The suffixes of pictures and clips that we read, and of those that we do not."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Count the kinds of `UNREAD` among the files `names`, and say what to do: a pair for each
+    """Count the files of each kind in `UNREAD` among `names`, and say what to do: a pair for each
     advice.
 
     `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 /

@@ -25,7 +25,7 @@ import decord  # noqa: E402
 
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-SEEKS = 16  # frames from which on PyAV seeks the key frame before the wanted one
+SEEKS = 16  # to skip at least so many frames, PyAV seeks the key frame before the wanted one
 # containers in which the frames that are asked for are found by seeking; in others decord may give
 # any others, and PyAV decodes from the first one
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
@@ -119,7 +119,7 @@ class VideoFile:
         yield from self.read(chosen[done:])
 
     def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames, but fewer if the file ends early or is damaged."""
+        """Yield the same frames; fewer if the file is truncated or damaged."""
         with (
             suppress(Exception),
             open_media(self.path) as stream,
@@ -130,7 +130,7 @@ class VideoFile:
             frames, last = enumerate(_decoded(container)), -1
             for number in chosen:
                 place = bisect_right(keys, number)
-                if place and keys[place - 1] > last + 1:  # what is between is not decoded
+                if place and keys[place - 1] > last + 1:  # frames in between are not decoded
                     container.seek(times[keys[place - 1]], stream=container.streams.video[0])
                     first = next(decoded := _decoded(container))
                     at = times.index(first.pts) if first.pts in times else self.count
@@ -143,8 +143,8 @@ class VideoFile:
                 yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
 
     def _times(self) -> tuple[list[int], list[int]]:
-        """When each frame is shown, and the numbers of the key frames, from which one can decode;
-        neither if the packets are not the frames.
+        """Return when each frame is shown, and the numbers of the key frames, where decoding can
+        start; neither if packets and frames do not correspond.
         """
         with open_media(self.path) as stream, av.open(stream, "r") as container:
             packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 
 @checked_dataclass
 class BottleneckOptions:
-    """`bottleneck_dim`: the width in the middle. The paper's tables have 64 for clips (2.0M
-    parameters); for pictures we infer 16 from their 0.5M trained parameters."""
+    """The size of a bottleneck.
+
+    Args:
+        bottleneck_dim: the width in the middle. The paper's tables have 64 for clips (2.0M
+            parameters); for pictures we infer 16 from their 0.5M trained parameters.
+    """
 
     bottleneck_dim: PositiveInt = 64
 
@@ -112,8 +116,12 @@ class AdaptFormer(Bottlenecks):
 
 @checked_dataclass
 class TyingOptions:
-    """`tied_layers`: how many of the last layers are tied, each by a vector of `factor_dim`
-    numbers.
+    """The size of a bottleneck, and how the two towers are tied.
+
+    Args:
+        bottleneck_dim: the width in the middle.
+        tied_layers: how many of the last layers are tied.
+        factor_dim: the length of the vector that ties a layer of one tower to that of the other.
     """
 
     bottleneck_dim: PositiveInt = 64

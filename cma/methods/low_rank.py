@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 @checked_dataclass
 class LoraOptions:
-    """`rank` r and `alpha`: what is added is alpha / r · B A x; `targets`: the projections of
-    attention.
+    """The size and places of LoRA, which adds alpha / rank · B A x to the layers that it adapts.
+
+    Args:
+        rank: the width r between A and B.
+        alpha: how much is added.
+        targets: which linear layers of both towers are adapted, by CLIP's names: q_proj, k_proj,
+            v_proj and out_proj of the attention, fc1 and fc2 of the MLP.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
     rank: PositiveInt = 8

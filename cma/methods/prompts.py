@@ -29,8 +29,11 @@ Prompt = Callable[[int], Tensor]
 
 @checked_dataclass
 class ContextOptions:
-    """`tokens`: context vectors before a caption; `init_std`: standard deviation of their initial
-    values.
+    """The context of CoOp.
+
+    Args:
+        tokens: how many context vectors come before a caption.
+        init_std: the standard deviation of their initial values.
     """
 
     tokens: PositiveInt = 4
@@ -39,8 +42,12 @@ class ContextOptions:
 
 @checked_dataclass
 class PromptOptions:
-    """`tokens`: prompts per layer; `depth`: how many layers, from the first, have their own; None:
-    all.
+    """The prompts of VPT, VL-Prompt and MaPLe.
+
+    Args:
+        tokens: how many prompts a layer has.
+        depth: how many layers, counted from the first, have their own; None: all.
+        init_std: the standard deviation of their initial values.
     """
 
     tokens: PositiveInt = 5

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 @checked_dataclass
 class TemporalOptions:
-    """`bottleneck_dim`: the width in the middle; `kernel`: its size in frames, patch rows and
-    columns.
+    """The size of an ST-Adapter.
+
+    Args:
+        bottleneck_dim: the width in the middle.
+        kernel: the size of the convolution in frames, patch rows and patch columns; odd numbers.
     """
 
     bottleneck_dim: PositiveInt = 384
@@ -100,9 +103,13 @@ class STAdapter(Method):
 
 @checked_dataclass
 class TempMeOptions(LoraOptions):
-    """Those of LoRA; `frames`: how many neighbours become one in the end, at most; `spatial`: the
-    tokens of a frame that are merged before each layer; `across`, `within`: the share of tokens
-    that is kept of clips that are joined, and then of the joined one.
+    """The options of LoRA, and how TempMe merges tokens.
+
+    Args:
+        frames: how many neighbouring frames become one at the end, at most.
+        spatial: how many tokens of a frame are merged before each layer.
+        across: the share of tokens that is kept when clips are joined.
+        within: the share that is then kept of the joined clip.
     """
 
     frames: Annotated[int, Field(ge=2)] = 12

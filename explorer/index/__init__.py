@@ -6,8 +6,8 @@ the frames of its own seconds.
 
 `listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
 pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), `ask` compares a query
-with them, and `chance` says which answers are better than chance. `weights` says what the
-embeddings depend on, so that another model is never compared with them.
+with them, and `chance` says which answers are better than chance. `weights` identifies the model
+that made the embeddings, so that no other model is compared with them.
 """
 
 from typing import TYPE_CHECKING

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -37,20 +38,26 @@ DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
 BLOCK = 4096  # items whose frames are gathered at once
 TOGETHER = 64  # items that are compared at once: their frames stay in the processor's cache
-AWAY = 0.5  # weight of what is wanted `without`: all sentences have much in common, which stays
+AWAY = 0.5  # weight of sentences to search `without`; what all sentences have in common stays
 logger = logging.getLogger("explorer.index")
 
 Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
 
 
-class Files(Sequence):
-    """The files of an index, item by item; those that are asked for are read."""
+class Files(Sequence[MediaFile]):
+    """The files of an index, item by item, read when they are used."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @overload
+    def __getitem__(self, item: int) -> MediaFile: ...
+
+    @overload
+    def __getitem__(self, item: slice | Sequence[int]) -> list[MediaFile]: ...
 
     def __getitem__(self, item: int | slice | Sequence[int]) -> MediaFile | list[MediaFile]:
         if isinstance(item, slice):
@@ -69,10 +76,10 @@ class MediaIndex:
     """The embeddings of pictures and clips, made with one adapter of the model or with plain CLIP.
 
     They are the rows of a `table`, in memory, in a folder or at an address. Queries are embedded
-    with the same adapter, whichever one is active at that time, so several indexes of one model,
-    and threads, can ask side by side. Two indexes are equal only if they are the same object.
-    `query` and `query_media` see what others have added to the table since, and all else is as it
-    was when the index was opened; `now()` gives the newest.
+    with the same adapter, whichever one is active, so several indexes of one model can be searched
+    side by side, from several threads. Two indexes are equal only if they are the same object.
+    `query` and `query_media` see what others have added to the table since; everything else stays
+    as it was when the index was opened. `now()` returns the newest state.
     """
 
     model: RetrievalModel
@@ -93,10 +100,10 @@ class MediaIndex:
         """Return an index of a split, a dataset folder (all its splits) or any folder of media.
 
         Files that cannot be read are skipped, listed and counted. Each batch is saved at once, so
-        after a kill the same call goes on from there. An index that is already in `folder` is
-        updated to hold this source alone: unchanged files (same size and time, or same content)
-        are not embedded again. It is replaced if another model, adapter, scale or config made it.
-        If another process writes there, this one waits.
+        after a kill the same call continues from there. An index that is already in `folder` is
+        updated to hold this source alone: unchanged files (same size and time, or same content) are
+        not embedded again. It is replaced if another model, adapter, scale or config made it. If
+        another process writes there, this one waits.
 
         Args:
             model: Its active adapter and scale embed everything.
@@ -182,13 +189,14 @@ class MediaIndex:
         >>> explorer.MediaIndex.load(folder / "index", model).query("red") == index.query("red")
         True
         """
-        opened = Table.open(folder, media_root and Path(media_root).expanduser().absolute())
+        moved = Path(media_root).expanduser().absolute() if media_root else None
+        opened = Table.open(folder, moved)
         weights = ActingWeights(model)
         opened.header.check(folder, weights.header(model, opened.header.config))
         return cls(model=model, weights=weights, table=opened)
 
     def now(self) -> MediaIndex:
-        """The index with what other processes have made of its table; itself if nothing changed."""
+        """The index as other processes have left its table; itself if nothing changed."""
         newest = self.table.now()
         if newest is self.table:
             return self
@@ -226,7 +234,7 @@ class MediaIndex:
 
     @property
     def files(self) -> Files:
-        """The files, item by item [V]; those that are asked for are read, e.g. `files[[3, 5]]`."""
+        """The files, item by item [V], read when they are used, e.g. `files[[3, 5]]`."""
         return Files(self.table)
 
     @property
@@ -292,7 +300,7 @@ class MediaIndex:
             k: How many; if there are fewer items, all of them are returned.
             like: A picture or clip that the results should resemble, too; see `ranking`.
             without: Sentences of what should not be shown.
-            where: The kind, folder, year or name to which the search is restricted.
+            where: A filter by kind, folder, year or name.
             likely: Return only what is better than chance (see `line`), which may be nothing.
 
         Raises:
@@ -350,9 +358,9 @@ class MediaIndex:
     ) -> tuple[Tensor, Tensor]:
         """Return (items, their cosines) for a sentence, best first; raises as `query`.
 
-        These are all items [V] that are `where`, or the best `DEPTH` of more than `LARGE`. The
-        first `DEPTH` are ranked by all their frames, the rest by the first search, which
-        is the same for pictures and for mean_pooled. With a picture or clip `like` v and sentences
+        These are all items [V] that match `where`; of more than `LARGE`, the best `DEPTH`. The
+        first `DEPTH` are ranked by all their frames, the rest by the mean of their frames, which is
+        the same for pictures and for mean_pooled. With a picture or clip `like` v and sentences
         `without` w_1, w_2, … the query is t/‖t‖ + v/‖v‖ − `AWAY` · Σ w_i/‖w_i‖ at length ‖t‖; the
         sentence t may then be "".
         """
@@ -370,7 +378,7 @@ class MediaIndex:
         length = parts[0].norm() if parts else 1.0
         if like is not None:
             parts.append(self.vector_of(like))
-        total = sum(F.normalize(one, dim=1) for one in parts)
+        total: Any = sum(F.normalize(one, dim=1) for one in parts)
         total -= AWAY * sum(F.normalize(self.vector_of_text(one), dim=1) for one in more)
         if not parts or total.norm() < 1e-4:
             raise ValueError("nothing is left of the query; type a few words of what it shows")
@@ -431,10 +439,10 @@ class MediaIndex:
         return list(map(_folded, self.captions))
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Return {item: [item and its copies]} for the ranked items that copy no better one
-        (`fold`).
+        """Return {item: [item and its copies]} for the ranked items that are not copies of a better
+        one (`fold`).
 
-        The hashes are of grey values, so copies must also have a cosine of at least `ALIKE`: most
+        Hashes compare grey values, so copies must also have a cosine of at least `ALIKE`: most
         pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
         stay alone.
         """
@@ -453,7 +461,7 @@ class MediaIndex:
         """Return {item: [item and the other moments of its clip]} for ranked items, without those
         whose clip has a better moment.
         """
-        found = {}
+        found: dict[int | str, list[int]] = {}
         for item, clip in zip(items, self._clips(integers(items)), strict=True):
             found.setdefault(clip, []).append(item)
         return {together[0]: together for together in found.values()}
@@ -495,18 +503,18 @@ class MediaIndex:
         vector: Tensor,
         compare: Callable[[Tensor, Tensor], Tensor],
         where: Where,
-        most: int | None = None,
+        max_items: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines) of those that are `where`, or of `most`, best first, ties by
-        item.
+        """Return (items, cosines) of the items that match `where`, at most `max_items`, best first,
+        ties by item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         if not isinstance(where, Where):
             wanted = 'explorer.index.Where(kind="image")'
             raise TypeError(f"where={where!r:.100}: expected, say, {wanted}")
-        most = DEPTH if self.table.large else most or len(self)
-        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), most, where)
+        max_items = DEPTH if self.table.large else max_items or len(self)
+        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), max_items, where)
         first, order = cosines.sort(descending=True, stable=True)
         near = items[order[:DEPTH]].sort().values
         rest = items[order[DEPTH:]]
@@ -551,9 +559,12 @@ class MediaIndex:
         """The names and cosines of the `k` best, each clip once."""
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
-        for most in (max(DEPTH, k), None):  # all, if moments of a few clips are in the way
-            items, scores = self._ranked(vector, compare, where, most)
-            best = {}
+        for max_items in (
+            max(DEPTH, k),
+            None,
+        ):  # all, if the moments of a few clips fill the first ones
+            items, scores = self._ranked(vector, compare, where, max_items)
+            best: dict[int | str, int] = {}
             for place, clip in enumerate(self._clips(items)):
                 best.setdefault(clip, place)
             places = list(best.values())[:k]
@@ -565,8 +576,8 @@ class MediaIndex:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """Within `with`, the model embeds as for this index, and no other thread has it. ValueError
-        if its weights have changed since.
+        """Within `with`, the model embeds as for this index, and no other thread can use it. Raises
+        ValueError if its weights have changed since.
         """
         weights = self.weights
         with self.model.lock, self.model.using(weights.adapter, weights.digests.scale):

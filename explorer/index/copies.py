@@ -9,8 +9,8 @@ _WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  #
 
 
 def picture_hash(image: Image.Image) -> int:
-    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, a copy
-    of none.
+    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, which
+    counts as no copy.
 
     This is pHash: the picture in grey is shrunk to 32 × 32, and the bits say which of its lowest 8
     × 8 frequencies are above their median. At most 2 bits differ from ImageHash's `phash`. With
@@ -26,8 +26,8 @@ def picture_hash(image: Image.Image) -> int:
 
 
 def fold(hashes: np.ndarray) -> list[list[int]]:
-    """Group the rows of hashes [R], uint64, best first: each row that is no copy, followed by its
-    copies.
+    """Group the rows of hashes [R], uint64, best first: each row that is not a copy, followed by
+    its copies.
 
     A row joins the first row that is at most `CLOSE` bits away and is not a copy itself, so small
     differences do not add up along a chain.

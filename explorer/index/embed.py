@@ -1,4 +1,4 @@
-"""Embed every file of a source once, and write a batch at a time, so that a kill loses little."""
+"""Embed every file of a source once, and save batch by batch, so that little is lost in a kill."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ logger = logging.getLogger("explorer.index")
 
 Source = RetrievalDataset | str | Path
 # what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known
-Read = Tensor | MediaError | None
+Read: TypeAlias = Tensor | MediaError | None
 
 
 def build(
@@ -73,7 +74,7 @@ def build(
 
 
 def spread(count: int, at_most: int | None) -> list[int]:
-    """The places of at most so many of `count` things, evenly spread over all of them."""
+    """Return the places of at most so many of `count` things, evenly spread."""
     some = count if at_most is None else min(count, at_most)
     return [number * count // some for number in range(some)]
 
@@ -98,8 +99,8 @@ class Building:
         self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
-        """Use the table that is there, if it was made with the same model, adapter, scale
-        and config; what of it is damaged is left out.
+        """Use the existing table, if it was made with the same model, adapter, scale and config;
+        damaged parts are left out.
 
         A `shared` table of another model is refused, and a damaged one unless all files are read
         here (`whole`). Raises ValueError or OSError that says so.
@@ -161,10 +162,13 @@ class Building:
         except StorageError:
             if shard == (0, 1):
                 raise
-            logger.info(f"{self.table.uri}: others write there; a later build tidies it")
+            logger.info(
+                f"{self.table.uri}: other processes write there; a later build will tidy it"
+            )
 
     def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
-        embedded, unread = set(), set()
+        embedded: set[int] = set()
+        unread: set[int] = set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
         with self.model.using(self.model.active, self.model.scale), bar, reading as read:
@@ -202,7 +206,9 @@ class Building:
             )
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Note that an item is there; write what is new, or has another time or captions."""
+        """Note that an item exists; queue it for writing if it is new, or has another time or
+        captions.
+        """
         if vectors is not None:
             self._new.append((file, vectors))
         elif file != self.keys.get(file.key):
@@ -221,7 +227,7 @@ class Building:
             new = self.keys.keys().isdisjoint(file.key for file in files)
             self.table.add(list(zip(files, frames, strict=True)), new)
 
-    def _embed_files(self, files: Sequence[MediaFile]) -> Iterator[tuple[int, MediaFile, Read]]:
+    def _embed_files(self, files: Sequence[MediaFile]) -> Generator[tuple[int, MediaFile, Read]]:
         """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
         instead of these, or None if it is unchanged.
 
@@ -287,11 +293,11 @@ class Building:
         now = listing.stamp(file, path, old)
         same = old is not None and now.digest == old.digest
         if file.kind == "video" and not file.id:  # of a plain folder
-            known = old.seconds if same else None
+            known = old.seconds if old and same else None
             now = replace(now, seconds=known or media.seconds(path))
             if parts := moments.cut(now, self.config):
                 return file, parts
-        if same:
+        if old and same:
             return replace(now, copy_hash=old.copy_hash), None
         return read_pixels(now, path, self.model, self.config)
 
@@ -314,12 +320,12 @@ class Building:
 
 
 def listed(file: MediaFile) -> MediaFile:
-    """What was listed of a file: of a moment its clip."""
+    """Return the file as it was listed; for a moment, its clip."""
     return replace(file, start=None, end=None) if file.is_moment else file
 
 
 def reads_ahead(device: torch.device) -> bool:
-    """Whether to read files while the model embeds others: not if both need the same cores."""
+    """Return whether to read files while the model embeds: not if both need the same cores."""
     return device.type != "cpu" or torch.get_num_threads() < (os.cpu_count() or 1)
 
 
@@ -336,14 +342,14 @@ def read_pixels(
 
 
 def looks_across(model: RetrievalModel) -> bool:
-    """Whether the adapter that acts needs all frames of a clip at once."""
+    """Return whether the active adapter needs all frames of a clip at once."""
     return model.active is not None and model.get_adapter(model.active).across_frames
 
 
 def embed_parts(
     model: RetrievalModel, pixels: Tensor, places: Sequence[Sequence[int]]
 ) -> list[Tensor]:
-    """Return the embeddings [F, D] of moments that share frames, of which each is embedded once."""
+    """Return the embeddings [F, D] of moments that share frames, embedding each frame once."""
     if looks_across(model):
         return embed(model, [pixels[own] for own in places])
     (vectors,) = embed(model, [pixels])

@@ -1,6 +1,4 @@
-"""List the pictures and clips of a source, and tell of which kind they are and whether they have
-changed.
-"""
+"""List the pictures and clips of a source, their kinds, and whether they have changed."""
 
 import hashlib
 import json
@@ -8,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from cma.data import RetrievalDataset
 from cma.files import checked_dataclass, printable, walk
 from cma.media import MediaError, shown_name
 
+Kind = Literal["image", "video"]
 SUFFIXES = media.PICTURES + media.CLIPS
 
 Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
@@ -32,12 +31,12 @@ class MediaFile:
     (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
     was read. So are the `seconds` of a whole clip, if it may be cut into moments, and the `date`,
     such as 2014-07-01T12:30:00: when a picture was taken, as its camera wrote it, or else when the
-    file was last changed (UTC). `place` is that in the order of a dataset, 0 in any other folder.
+    file was last changed (UTC). `place` is the item's place in a dataset, 0 in any other folder.
     """
 
     file_name: str
     media: str
-    kind: Literal["image", "video"]
+    kind: Kind
     id: str = ""
     captions: tuple[str, ...] = ()
     start: float | None = None
@@ -57,7 +56,7 @@ class MediaFile:
 
     @property
     def part(self) -> str:
-        """What is embedded, as a text; the path is not enough, since parts of a clip share it."""
+        """A text for what is embedded; the path is not enough, since parts of a clip share it."""
         return json.dumps([self.media, self.kind, self.start, self.end])
 
     @property
@@ -75,9 +74,8 @@ class MediaFile:
 
 @checked_dataclass
 class Where:
-    """Which items are asked: those of a `kind` (None: of both) whose names are below a `folder`,
-    whose `date` is in a `year`, and whose names, folders included, have every word of `name`
-    (whatever the case).
+    """A filter of items: those of a `kind` (None: both) below a `folder`, with a `date` in a
+    `year`, whose names, folders included, contain every word of `name` (ignoring case).
     """
 
     kind: Literal["image", "video"] | None = None
@@ -124,7 +122,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
     return folder, files, problems
 
 
-def kind_of(path: Path) -> str | None:
+def kind_of(path: Path) -> Kind | None:
     """Return "image", "video" (also for a folder, of the frames of a clip), or None for other
     files.
 
@@ -191,8 +189,11 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
                 elif not inside.name.startswith("."):
                     names.append(inside)
     below = [path.as_posix() for path in sorted(names) if path.suffix.lower() in SUFFIXES]
-    files = [MediaFile(shown_name(path), path, kind_of(folder / path)) for path in below]
-    return files, problems + media.not_read(map(str, names), len(files))
+    kinds = [cast(Kind, kind_of(folder / path)) for path in below]
+    found = [
+        MediaFile(shown_name(path), path, kind) for path, kind in zip(below, kinds, strict=True)
+    ]
+    return found, problems + media.not_read(map(str, names), len(found))
 
 
 def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
@@ -211,10 +212,10 @@ def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
     """The media root of one or more splits of a dataset folder, and their files."""
     root = splits[0].media_root or splits[0].folder
-    files = []
+    files: list[MediaFile] = []
     for split in splits:
         for item in split.items:
-            names = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
-            about = split.kind, item.id, item.captions, item.start, item.end
-            files.append(MediaFile(*names, *about, place=len(files)))
+            name, path = shown_name(item.file_name), split.path(item).relative_to(root).as_posix()
+            file = MediaFile(name, path, split.kind, item.id, item.captions, item.start, item.end)
+            files.append(replace(file, place=len(files)))
     return root.absolute(), files

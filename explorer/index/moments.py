@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from PIL import Image
 from pydantic import Field
@@ -20,25 +20,32 @@ from .listing import MediaFile
 # moments that are read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames take
 # little memory
 TOGETHER = 7
-LONGEST = 7 * 24 * 3600  # seconds; a file that says that it is longer is not believed, and not cut
+LONGEST = (
+    7 * 24 * 3600
+)  # seconds; we do not believe a file that claims to be longer, and do not cut it
 
 
 @checked_dataclass
 class IndexConfig(ReadConfig):
-    """`ReadConfig`, and how a long clip is cut into moments, which are found apart.
+    """`ReadConfig`, and how a long clip is cut into moments, each of which can be found.
 
     Only clips of a plain folder are cut; those of a dataset keep their own `start` and `end`. A
-    clip of at most `window` seconds is one item, read as `max_frames` and `fps` say. A longer one
-    is read at `rate` frames a second, in windows of about `window` seconds that overlap by half.
-    Raises ValueError that names the field and its value.
+    clip of at most `window` seconds is one item, read with `max_frames` and `fps`.
+
+    Args:
+        rate: frames a second of a longer clip.
+        window: seconds of a moment, about; moments overlap by half.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the field.
     """
 
-    rate: Annotated[float, Field(ge=1e-3)] = 0.5  # frames a second of a clip that is cut
-    window: Annotated[float, Field(ge=1e-3)] = 24.0  # seconds
+    rate: Annotated[float, Field(ge=1e-3)] = 0.5
+    window: Annotated[float, Field(ge=1e-3)] = 24.0
 
     @classmethod
     def of(cls, given: ReadConfig | None) -> IndexConfig:
-        """Return what `given` (None: nothing) says about reading; a `TrainConfig` says more.
+        """Return the fields of `given` that say how to read (None: the defaults).
 
         Raises TypeError for anything else.
         """
@@ -79,7 +86,7 @@ def cut(clip: MediaFile, config: IndexConfig) -> list[MediaFile]:
 
 
 def groups(moments: Sequence[MediaFile]) -> list[Sequence[MediaFile]]:
-    """Divide all moments of a clip into those that are read together."""
+    """Divide the moments of a clip into groups that are read together."""
     return [moments[first : first + TOGETHER] for first in range(0, len(moments), TOGETHER)]
 
 
@@ -91,9 +98,9 @@ def read(
 
     Raises MediaError as `media.read_frames`.
     """
-    most = config.frames + len(group) * config.step
-    start, end = group[0].start, group[-1].end
-    frames = media.read_frames(path, most, config.rate, start, end, *take)
+    max_frames = config.frames + len(group) * config.step
+    start, end = cast(float, group[0].start), cast(float, group[-1].end)
+    frames = media.read_frames(path, max_frames, config.rate, start, end, *take)
     # of the frames at `rate`; less than 1 if the clip has fewer frames a second
     share = min(1.0, len(frames) / max(1, int((end - start) * config.rate)))
     numbers = []
@@ -118,4 +125,6 @@ def frames_of(file: MediaFile, path: Path, config: IndexConfig) -> list[Image.Im
         if file in group:
             frames, numbers = read(group, path, config)
             return [frames[number] for number in numbers[group.index(file)]]
-    raise media.MediaError(f"{path}: cut otherwise when it was indexed; build the index again")
+    raise media.MediaError(
+        f"{path}: was cut differently when it was indexed; build the index again"
+    )

@@ -1,8 +1,9 @@
-"""A file and the embeddings of its frames as a row of a table, and back.
+"""Convert a file and the embeddings of its frames to a row of a table, and back.
 
-A row holds the record of the file, a column for each field, what is made of these to find rows by,
-the mean embedding of the frames and, if there are several, each of them, un-normalised, in float32.
-It has three checksums: of the record, of the mean with the number of frames, and of the frames.
+A row holds the record of the file, a column for each field; columns made from these, for filters;
+the mean embedding of the frames; and, if there are several, each of them, un-normalised, in
+float32. It has three checksums: of the record, of the mean with the number of frames, and of the
+frames.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 from unicodedata import normalize
 
 import lazy_loader
@@ -27,8 +28,11 @@ from cma.files import printable
 from .listing import MediaFile, Where
 from .weights import Header, digest_of
 
-pa = lazy_loader.load("pyarrow")  # the extra `explorer`
-FORMAT_VERSION = 7  # 6 were files of our own, or a table with the records as JSON
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy_loader.load("pyarrow")  # the extra `explorer`
+FORMAT_VERSION = 7  # version 6 was our own files, or a table with the records as JSON
 BYTES = "utf-8", "surrogateescape"  # Linux allows names that are no text
 RECORD = (  # the fields of a MediaFile; its kind is "is_clip"
     *("file_name", "media", "is_clip", "id", "captions", "start", "end", "size", "modified"),
@@ -46,7 +50,7 @@ class Manifest:
 
     header: Header
     media_root: str
-    format_version: Literal[FORMAT_VERSION]
+    format_version: Literal[FORMAT_VERSION]  # type: ignore[valid-type]  # it stands once
 
 
 def schema_of(made: Manifest, width: int) -> pa.Schema:
@@ -57,7 +61,7 @@ def schema_of(made: Manifest, width: int) -> pa.Schema:
         **{"captions": pa.list_(text), "start": real, "end": real, "size": whole},
         **{"modified": whole, "digest": text, "copy_hash": whole, "seconds": real},
         **{"date": text, "place": whole, "record_sum": pa.uint32()},
-        # made of these, to find rows by
+        # made from these, for filters
         **{"key": text, "label": text, "folder": text, "words": text, "year": pa.int16()},
         **{"texts": pa.int32(), "clip": whole, "length": pa.int32()},
         **{"vector": pa.list_(pa.float32(), width), "frames": pa.binary()},
@@ -79,7 +83,7 @@ def as_rows(items: Sequence[Item], made: Manifest) -> pa.Table:
         raise ValueError("some embeddings are not finite")
     several = [one.numpy().tobytes() if len(one) > 1 else None for one in frames]
     schema = schema_of(made, means.shape[1])
-    columns = {name: [] for name in schema.names}
+    columns: dict[str, Any] = {name: [] for name in schema.names}
     for file in files:
         for name, value in as_row(file).items():
             columns[name].append(value)
@@ -140,7 +144,9 @@ def ids_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def once(rows: pa.Table) -> pa.Table:
-    """Rows without those whose key has a later row: an item that two processes added."""
+    """Return the rows without those whose key has a later row, because two processes added the
+    item.
+    """
     keys = rows["key"]
     if len(keys.unique()) == len(keys):
         return rows

@@ -1,7 +1,7 @@
 """The rows of an index: one LanceDB table, in memory, in a folder or at `s3://…`.
 
-Rows are those of `rows`; their checksums are compared when what they are of is read. Storage at
-`s3://…` is configured by the usual `AWS_…` variables.
+`rows` says what a row is. Checksums are checked whenever the data they belong to are read. Storage
+at `s3://…` is configured by the usual `AWS_…` variables.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import lazy_loader
@@ -51,13 +52,18 @@ from .rows import (
 )
 from .weights import Header, digest_of
 
-lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")  # the extra `explorer`
+if TYPE_CHECKING:
+    import lancedb
+    import pyarrow as pa
+else:  # the extra `explorer`
+    lancedb, pa = lazy_loader.load("lancedb"), lazy_loader.load("pyarrow")
+T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED, LINE = "media", "skipped", "line"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
-# up to so many items each one is compared with a query; of more, LanceDB finds the nearest
+# up to so many items we compare each with a query; among more, LanceDB finds the nearest
 LARGE = 200_000
-HELD = 2**28  # bytes of the frames of clips that are held at most; of more, each query reads them
+HELD = 2**28  # frames of clips are held in memory up to so many bytes; else each query reads them
 # of the index of a large table: rows in a partition, and partitions that are searched: of a
 # million rows all
 PARTITION, PROBES = 4096, 250
@@ -70,8 +76,8 @@ DRIFT = 0.1  # share of its rows by which a table may have grown since its line 
 LOOKS = 64  # rows that are read again after something was written
 ATTEMPTS = 10  # to make a table that another process may be making
 ROWS = 8192  # rows read, written or deleted at once
-RECORDS = 4096  # records held: more than one looks at in a list of results
-SAID = 400  # characters of an error of LanceDB
+RECORDS = 4096  # records held: more than a user looks at in a list of results
+MESSAGE = 400  # characters of an error of LanceDB
 AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
@@ -80,7 +86,7 @@ logger = logging.getLogger("explorer.index")
 
 
 class RefusedError(ValueError):
-    """What a table holds cannot be used, as when it is not what was written."""
+    """A table's content cannot be used, for example because it is not what was written."""
 
 
 class StorageError(OSError):
@@ -88,7 +94,7 @@ class StorageError(OSError):
 
 
 @contextmanager
-def told(uri: str, advice: str = LOST) -> Iterator[None]:
+def storage_errors(uri: str, advice: str = LOST) -> Iterator[None]:
     """Turn an error of LanceDB into a StorageError of one line that names `uri`."""
     try:
         yield
@@ -98,26 +104,26 @@ def told(uri: str, advice: str = LOST) -> Iterator[None]:
         panic = "Panic" in type(error).__name__  # of Rust, which is no Exception
         if not panic and not isinstance(error, Exception):
             raise
-        said = printable(" ".join(str(error).split()))
-        if len(said) > SAID:  # of S3 the reason stands at the end
-            said = f"{said[: SAID // 2]} … {said[-SAID // 2 :]}"
-        raise StorageError(f"{uri}: {advice} ({said})") from error
+        message = printable(" ".join(str(error).split()))
+        if len(message) > MESSAGE:  # of S3 the reason stands at the end
+            message = f"{message[: MESSAGE // 2]} … {message[-MESSAGE // 2 :]}"
+        raise StorageError(f"{uri}: {advice} ({message})") from error
 
 
-def parsed(text: str, kind: type, uri: str, advice: str) -> object:
+def parsed(text: str, as_type: type[T], uri: str, advice: str) -> T:
     """As `parse_json`, with a RefusedError."""
     try:
-        return parse_json(text, kind, uri, advice)
+        return parse_json(text, as_type, uri, advice)
     except ValueError as error:
         raise RefusedError(str(error)) from None
 
 
 def reading(method: Callable) -> Callable:
-    """A method of a table within which errors of LanceDB are `told`."""
+    """A method of a table within which errors of LanceDB become a StorageError of one line."""
 
     @wraps(method)
     def read(self: Table, *given: object, **named: object) -> object:
-        with told(self.uri):
+        with storage_errors(self.uri):
             return method(self, *given, **named)
 
     return read
@@ -125,9 +131,7 @@ def reading(method: Callable) -> Callable:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """Items of a large table that are near to a query, ascending, as `compared` returns them, and
-    their rows.
-    """
+    """Items of a large table near a query, ascending, as `compared` returns them, and rows."""
 
     items: Tensor
     units: Tensor
@@ -139,9 +143,9 @@ class Table:
     """The items of an index, numbered from 0, as they were when the table was opened.
 
     They are in the order of a dataset, or of their names; those of a `large` table in the order of
-    its rows. What is added or deleted, here or by another process, is seen in `now()`. Every method
-    raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
-    ValueError for a row that does not have its checksum. It may be used from several threads.
+    its rows. `now()` shows what has been added or deleted since, here or by another process. Every
+    method raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
+    ValueError for a row with a wrong checksum. Several threads may use a table.
     """
 
     def __init__(self, uri: str | Path | None, database: object = None) -> None:
@@ -154,12 +158,12 @@ class Table:
         self._near: Near | None = None  # what was found last
         self._moved: Path | None = None  # where the media are now
         self._replaces = False  # the first items that are added replace what is there
-        with told(self.uri, CLOSED):
-            self._database = database or lancedb.connect(
+        with storage_errors(self.uri, CLOSED):
+            self._database: Any = database or lancedb.connect(
                 self.uri, session=lancedb.Session(**CACHED)
             )
-            self._rows = self._newest()
-            self._made = None if self._rows is None else self._manifest()
+            self._rows: Any = self._newest()
+            self._made = cast(Manifest, None if self._rows is None else self._manifest())
 
     @classmethod
     def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
@@ -171,14 +175,14 @@ class Table:
         here = "://" not in uri  # LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
         if table is None or table._rows is None:
-            said = "no index there; `MediaIndex.build` makes one"
-            raise FileNotFoundError(f"{uri}: {said}")
+            message = "no index there; `MediaIndex.build` makes one"
+            raise FileNotFoundError(f"{uri}: {message}")
         table._moved = media_root
         return table
 
     @classmethod
     def new(cls, uri: str | Path | None, header: Header, media_root: str | Path) -> Table:
-        """Return a table without items; with the first that are added it replaces what is there."""
+        """Return a table without items; the first items that are added replace what is there."""
         table = cls(uri)
         table._replaces = table._rows is not None
         table._rows = None
@@ -187,11 +191,11 @@ class Table:
         return table
 
     def _manifest(self) -> Manifest:
-        """What the metadata say. Raises ValueError unless it is a sound index of this version."""
+        """Return the metadata. Raises ValueError unless it is a sound index of this version."""
         advice = f"; no index of this version, or a damaged one: delete it, then {AGAIN}"
         schema = self._rows.schema
-        said = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
-        digest, text = parsed(said, tuple[str, str], self.uri, advice)
+        message = (schema.metadata or {}).get(b"index", b"").decode(errors="replace")
+        digest, text = parsed(message, tuple[str, str], self.uri, advice)
         if digest != digest_of([], text):
             raise RefusedError(f"{self.uri}: its metadata do not have their digest{advice}")
         made = parsed(text, Manifest, self.uri, advice)
@@ -212,7 +216,7 @@ class Table:
 
     def now(self) -> Table:
         """The table as it is now; itself if nobody has changed it."""
-        with told(self.uri, CLOSED):
+        with storage_errors(self.uri, CLOSED):
             newest = self._newest()
             if newest is None:
                 return self
@@ -222,10 +226,11 @@ class Table:
         newer._moved = self._moved
         return newer
 
-    def _newest(self, name: str = TABLE) -> lancedb.table.Table | None:
+    def _newest(self, name: str = TABLE) -> Any:
         """The table as it is now, which may be written to; None if there is none."""
         with suppress(ValueError):  # says LanceDB, also while another process makes it
             return self._database.open_table(name)
+        return None
 
     # ---- what it holds
 
@@ -264,16 +269,18 @@ class Table:
         return self._ids[items], items
 
     def _items(self, ids: np.ndarray) -> np.ndarray:
-        """The items that have rows of these numbers; -1 for a row that stands there twice."""
+        """The items that have rows of these numbers; -1 for a row that is there twice."""
         ascending, items = self._ascending
         places = np.searchsorted(ascending, ids).clip(max=len(items) - 1)
         return np.where(ascending[places] == ids, items[places], -1)
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
-        """Columns of all rows, or of those of a condition in SQL, with their numbers."""
+        """Return columns of all rows, or of those that fulfil a condition in SQL, with the rows'
+        numbers.
+        """
         return self._search(names, condition).to_arrow()
 
-    def _search(self, names: Sequence[str], condition: str | None = None) -> object:
+    def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
         found = self._rows.search().select([*names]).with_row_id(True).limit(None)
         return found.where(condition) if condition else found
 
@@ -328,8 +335,8 @@ class Table:
             raise RefusedError(f"{self.uri}: the record of {short(file)} is damaged; {AGAIN}")
         path = Path(file.media)
         if path.anchor or ".." in path.parts:
-            said = f"{printable(file.media)!r:.100} leads out of the folder of the media"
-            raise RefusedError(f"{self.uri}: {said}; {AGAIN}")
+            message = f"{printable(file.media)!r:.100} leads out of the folder of the media"
+            raise RefusedError(f"{self.uri}: {message}; {AGAIN}")
         return file
 
     @reading
@@ -357,7 +364,7 @@ class Table:
         return self._frames(self._taken(ids, VECTORS))
 
     def _frames(self, rows: pa.Table) -> list[Tensor]:
-        """The embeddings in some rows, once they were compared with their checksums."""
+        """Return the embeddings in some rows, after checking their checksums."""
         means, lengths = self._means(rows)
         wanted = rows["frames_sum"].to_pylist()
         found = []
@@ -367,12 +374,12 @@ class Table:
             several = (
                 means[row] if own is None else torch.frombuffer(bytearray(own), dtype=means.dtype)
             )
-            found.append(several.view(lengths[row], -1))
+            found.append(several.view(int(lengths[row]), -1))
         return found
 
     def _means(self, rows: pa.Table | pa.RecordBatch) -> tuple[Tensor, Tensor]:
-        """The mean embeddings [n, D] in some rows and the numbers of frames, once they were
-        compared with their checksums.
+        """Return the mean embeddings [n, D] in some rows and the numbers of frames, after checking
+        their checksums.
         """
         means, lengths = means_of(rows), rows["length"].to_numpy(zero_copy_only=False)
         wanted = rows["vector_sum"].to_pylist()
@@ -415,7 +422,7 @@ class Table:
     @cached_property
     @reading
     def _held_frames(self) -> list[Tensor]:
-        """The frames of all items: comparing them with their checksums in each query would take
+        """The frames of all items, held because checking their checksums in each query would take
         longer than the query.
         """
         with self._lock:
@@ -444,7 +451,7 @@ class Table:
         return unit(means), lengths
 
     def _found(self, items: Tensor) -> tuple[Near, Tensor] | None:
-        """What was found last, and where in it some items are; None if some are not in it."""
+        """The last search's result, and where some items are in it; None if one of them is not."""
         near = self._near
         if near is None or not torch.isin(items, near.items).all():
             return None
@@ -452,13 +459,13 @@ class Table:
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
-        """Of the items that are `where`, the `count` whose means are nearest to a unit vector [D].
+        """Find the `count` items that match `where` whose means are nearest to a unit vector [D].
 
         Returns their numbers, ascending, and their cosines.
         """
         if not self.rows:
-            said = "no items in it yet; ask again once a process has added some"
-            raise RefusedError(f"{self.uri}: {said}")
+            message = "no items in it yet; ask again once a process has added some"
+            raise RefusedError(f"{self.uri}: {message}")
         if self.large:
             return self._nearest(vector, count, where)
         cosines = self._held[0] @ vector
@@ -499,7 +506,7 @@ class Table:
 
     def line(self) -> float | None:
         """What `keep_line` wrote for the same model, when there were about as many rows."""
-        with suppress(OSError), told(self.uri):
+        with suppress(OSError), storage_errors(self.uri):
             noted = self._newest(LINE)
             for row in [] if noted is None else noted.to_arrow().to_pylist():
                 same = row["sum"] == self._line_sum(row["rows"], row["cosine"])
@@ -516,13 +523,13 @@ class Table:
     def keep_line(self, cosine: float) -> None:
         """Keep the cosine of `chance.line` with the table, if it can be written."""
         row = {"rows": self.rows, "cosine": cosine, "sum": self._line_sum(self.rows, cosine)}
-        with suppress(OSError), told(self.uri, WROTE):
+        with suppress(OSError), storage_errors(self.uri, WROTE):
             self._database.create_table(LINE, pa.Table.from_pylist([row]), mode="overwrite")
 
     def add(self, items: Sequence[Item], new: bool = True) -> None:
-        """Write items in one step; unless all are `new`, in the place of those of the same keys."""
+        """Write items in one step; unless all are `new`, they replace items with the same keys."""
         rows = as_rows(items, self._made)
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             if self._rows is None and self._replaces:
                 self._rows = self._database.create_table(TABLE, rows, mode="overwrite")
             else:
@@ -538,7 +545,7 @@ class Table:
     def _read_back(self, before: int | None = None) -> None:
         """Read a little of each large part, and go back to the version `before` if that fails.
 
-        LanceDB can say that it has written a file whose end found no room on the disk.
+        LanceDB can report success for a file whose end did not fit on the disk.
         """
         newest = self._newest()
         try:
@@ -552,7 +559,7 @@ class Table:
                 newest.restore(before)
             raise
 
-    def _created(self, name: str, schema: pa.Schema) -> lancedb.table.Table:
+    def _created(self, name: str, schema: pa.Schema) -> Any:
         """A table that this process makes, or another one at the same time."""
         for attempt in range(ATTEMPTS):
             try:
@@ -564,9 +571,9 @@ class Table:
                 time.sleep(0.2)
 
     def delete(self, keys: Collection[str]) -> None:
-        """Delete the items of these keys, and all that is there twice."""
+        """Delete the items with these keys, including duplicates."""
         quoted = [sql(key) for key in keys]
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             for first in range(0, len(quoted), ROWS):
                 self._newest().delete(f"key IN ({', '.join(quoted[first : first + ROWS])})")
 
@@ -575,7 +582,7 @@ class Table:
         own, count = f"{shard[0]}/{shard[1]}", shard[1]
         rows = [{"shard": own, "name": name, "reason": reason} for name, reason in problems]
         schema = pa.schema(dict.fromkeys(("shard", "name", "reason"), pa.string()))
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             if (noted := self._newest(SKIPPED)) is not None:
                 noted.delete(f"shard = '{own}' OR NOT ends_with(shard, '/{count}')")
             if rows:
@@ -583,9 +590,9 @@ class Table:
 
     def tidy(self) -> None:
         """Join small parts, delete old versions, and bring the index of a large table up to date,
-        each where it is worth it.
+        each if it is worthwhile.
         """
-        with told(self.uri, WROTE):
+        with storage_errors(self.uri, WROTE):
             newest = self._newest()
             if newest is None:
                 return
@@ -612,7 +619,7 @@ class Table:
         items: Tensor | None = None,
         media_root: str | Path | None = None,
     ) -> Table:
-        """Write all rows, or some items, to an address, replacing what is there; it notes the
+        """Write all rows, or some items, to an address, replacing what is there; the copy notes the
         folder of the media, or `media_root` instead.
         """
         copy = Table.new(uri, self.header, media_root or self.media_root)
@@ -632,8 +639,8 @@ class Table:
         return copied
 
     def mended(self, media_root: Path | None = None) -> Table:
-        """Write anew what is sound of the table, in its place; a reader sees the old rows or all
-        of the new ones.
+        """Rewrite the undamaged part of the table in place; a reader sees the old rows or all of
+        the new ones.
         """
         copy = Table.new(self.uri, self.header, media_root or self.media_root)
         copy._database = self._database
@@ -641,7 +648,7 @@ class Table:
 
         def sound(first: int, last: int) -> Iterator[pa.RecordBatch]:
             try:
-                with told(self.uri):
+                with storage_errors(self.uri):
                     rows = self._rows.take_offsets([*range(first, last)]).to_arrow()
                     rows = rows.select(schema.names)
                     self._read(rows)
@@ -659,11 +666,11 @@ class Table:
         return copy._replaced(batches(), schema)
 
     def _replaced(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Table:
-        """Make these rows the table, in one step. They wait in a file, since LanceDB takes them in
-        the thread in which it also reads.
+        """Make these rows the table, in one step. They go through a file, because LanceDB reads and
+        writes in one thread.
         """
         schema = schema.with_metadata(metadata(self._made))
-        with told(self.uri, WROTE), TemporaryDirectory() as folder:
+        with storage_errors(self.uri, WROTE), TemporaryDirectory() as folder:
             path = f"{folder}/rows"
             with pa.ipc.new_stream(path, schema) as stream:
                 for batch in batches:
@@ -676,16 +683,16 @@ class Table:
         return Table(self.uri, self._database)
 
     def known(self) -> Iterator[tuple[MediaFile, int]]:
-        """Yield each record with the number of its row. Raises as `files`; in a folder all
-        embeddings are compared with their checksums, too.
+        """Yield each record with the number of its row. Raises as `files`; in a folder it also
+        checks the checksums of all embeddings.
         """
         names = [*RECORD, "record_sum", *(VECTORS if "://" not in self.uri else ())]
-        with told(self.uri):
+        with storage_errors(self.uri):
             for batch in self._search(names).to_batches(ROWS):
                 yield from zip(self._read(batch), ids_of(batch).tolist(), strict=True)
 
     def _read(self, rows: pa.Table | pa.RecordBatch) -> list[MediaFile]:
-        """The records in some rows, of which all that is there was compared with its checksum."""
+        """Return the records in some rows, after checking every checksum in them."""
         if "frames" in rows.column_names:
             self._frames(rows)
         return [self._file(row) for row in rows.select([*RECORD, "record_sum"]).to_pylist()]
@@ -741,5 +748,5 @@ def index_config() -> object:
     """How LanceDB finds the nearest of many rows: by one bit a number (RaBitQ, Gao and Long 2024),
     in the partitions whose centres are nearest.
     """
-    kind = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
-    return kind(distance_type="cosine", target_partition_size=PARTITION)
+    index_class = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
+    return index_class(distance_type="cosine", target_partition_size=PARTITION)

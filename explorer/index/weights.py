@@ -44,18 +44,18 @@ class Header:
         """Raise ValueError unless `now` has the same backbone, adapter, scale and config."""
         if self.built_with.backbone != now.built_with.backbone:
             loaded = f"this one is {now.backbone!s:.200} or has other weights"
-            said = f"the backbone {self.backbone!s:.200}, but {loaded}"
+            made_with = f"the backbone {self.backbone!s:.200}, but {loaded}"
             advice = "load that backbone"
         elif self.built_with != now.built_with:
             active = f"{now.adapter_text()} is active or its weights differ"
-            said = f"{self.adapter_text()}, but now {active}"
+            made_with = f"{self.adapter_text()}, but now {active}"
             advice = "call set_adapter with the right one"
         elif self.config != now.config:
-            said = f"{self.config}, now {now.config} is wanted"
+            made_with = f"{self.config}, now {now.config} is wanted"
             advice = "give the same config"
         else:
             return
-        raise ValueError(f"{path}: built with {said}; {advice}, or build the index again")
+        raise ValueError(f"{path}: built with {made_with}; {advice}, or build the index again")
 
     def adapter_text(self) -> str:
         """The name of the adapter in messages, with its scale if that is not 1."""
@@ -135,7 +135,7 @@ def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
     digest = hashlib.sha256(about.encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
+        digest.update(tensor.cpu().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, open re
 const AHEAD = "600px 0px";  // how far outside the visible results previews are requested
 const SOON = 300, SILENCE = 4000;  // milliseconds until progress, or a missing answer, is shown
 const ASKED = 2;  // seconds of embedding from which on it is asked whether to begin
-const MOST_HISTORY = 30, STORE = "cma-explorer";  // queries kept, and where
+const MAX_HISTORY = 30, STORE = "cma-explorer";  // queries kept, and where
 const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …",
   cost: "looking what has to be embedded …" };
 const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these; without, the newest are listed
@@ -57,7 +57,7 @@ const PAGE = `
   <p class="cma-note" data-part="heading" role="status"></p>
 </div>
 <div class="cma-results" data-part="results" tabindex="-1"></div>
-<div class="cma-bar"><p data-part="said" role="status"></p>
+<div class="cma-bar"><p data-part="message" role="status"></p>
   <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div></div>`;
 
 /** Make an element whose keys JupyterLab ignores. A function as attribute handles the event of its name. */
@@ -107,14 +107,14 @@ class Store {
   }
 
   add(query) {
-    this.history = [query, ...this.history.filter((one) => !same(one, query))].slice(0, MOST_HISTORY);
+    this.history = [query, ...this.history.filter((one) => !same(one, query))].slice(0, MAX_HISTORY);
     this.write();
   }
 
   /** Save a query, or no longer. */
   toggle(query) {
     const others = this.saved.filter((one) => !same(one, query));
-    this.saved = others.length < this.saved.length ? others : [query, ...others].slice(0, MOST_HISTORY);
+    this.saved = others.length < this.saved.length ? others : [query, ...others].slice(0, MAX_HISTORY);
     this.write();
   }
 
@@ -254,8 +254,8 @@ class Column {
     const width = (this.width = this.grid.clientWidth), wanted = Math.max(84, Math.min(190, width / 4));
     const held = this.tiles.find((tile) => tile === document.activeElement);  // it moves: refocused below
     let row = [], sum = 0;
-    const close = (most) => {
-      const height = Math.min(most, (width - GAP * (row.length - 1) - 0.5) / sum);
+    const close = (maxHeight) => {
+      const height = Math.min(maxHeight, (width - GAP * (row.length - 1) - 0.5) / sum);
       row.forEach((tile) => { tile.style.width = `${height * tile.ratio}px`; });
       const line = make("div", { class: "cma-line", style: `height: ${height}px` }, ...row);
       previews.observer.observe(line);
@@ -348,11 +348,11 @@ class Picks {
   }
 
   /** Say it where screen readers hear it, too: the element was there before. */
-  say(text) { this.explorer.said.textContent = text; }
+  say(text) { this.explorer.message.textContent = text; }
 
   copyList() {
     const text = [...new Set([...this.chosen].map(({ hit }) => hit.path))].join("\n");
-    const say = (said) => () => this.say(said);
+    const say = (text) => () => this.say(text);
     const written = navigator.clipboard?.writeText(text) ?? Promise.reject(new Error());
     written.then(say("copied"), say("the browser does not allow it: take the CSV"));
   }
@@ -555,8 +555,8 @@ class Viewer {
 
   actions() {
     const more = () => { this.node.close(); this.explorer.search({ ...NOTHING, like: this.hit.file }); };
-    const said = (text) => () => { copy.textContent = text; }, not = said("copy it below");
-    const write = () => navigator.clipboard?.writeText(this.hit.path).then(said("copied"), not) ?? not();
+    const say = (text) => () => { copy.textContent = text; }, not = say("copy it below");
+    const write = () => navigator.clipboard?.writeText(this.hit.path).then(say("copied"), not) ?? not();
     const copy = make("button", { click: write }, "copy path");
     this.row = make("p", { class: "cma-row" }, make("button", { click: more }, "more like this"), copy);
     return this.row;
@@ -576,10 +576,10 @@ class Viewer {
     this.known = answer;
     this.picture.src = this.keep(addressOf(buffers[0]));
     const { captions, facts, file, path } = answer, { copies } = hit;
-    const said = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
+    const inWords = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
     const seen = [make("h3", {}, "What the model saw"), photo(buffers[1], "the part that the model saw")];
     const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
-    this.about.append(...seen, ...said, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
+    this.about.append(...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
     if (file !== null) this.offer(this.addressOf(file));
     const { at, times } = answer;
     if (hit.kind === "video") this.playFrom(at ?? times?.[0] ?? 0);
@@ -751,15 +751,15 @@ class Explorer {
   async askKept(query) {
     const file = await this.page?.kept(query.file);
     if (file) return this.sendFile(file);
-    this.fail(`${query.file}: no such file is here any more; choose another, or search by words`);
+    this.fail(`${query.file}: this file is no longer here; choose another, or search by words`);
     this.search({ ...query, file: "" }, false);
   }
 
   async sendFile(file) {
-    const { id, setup: { megabytes: most } } = this, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
+    const { id, setup: { megabytes } } = this, parts = Math.max(1, Math.ceil((file?.size ?? 0) / PART));
     this.chosen.value = "";
     if (!file) return;
-    if (file.size > most * 1e6) return this.fail(`${file.name}: more than ${most} MB; choose a smaller file`, true);
+    if (file.size > megabytes * 1e6) return this.fail(`${file.name}: more than ${megabytes} MB; choose a smaller file`, true);
     this.page?.keep(file).catch(() => {});  // a browser that keeps nothing asks by it nevertheless
     if (!this.active) this.wait("file", `sending ${file.name} …`);
     this.sent.add(file.name);
@@ -929,7 +929,7 @@ class Explorer {
 
   cancel() {
     this.model.send({ do: "cancel", id: this.id++ });
-    this.fail("Cancelled. The same search goes on from what is embedded so far.");
+    this.fail("Cancelled. The same search continues from what is embedded so far.");
     this.putBack();
   }
 
@@ -1034,8 +1034,8 @@ class Explorer {
 
   /** Light up the same result in the other columns. */
   light({ hit }, on) {
-    const keys = [hit.key, ...hit.alike], twin = (tile) => tile.classList.toggle("cma-twin", on && keys.includes(tile.hit.key));
-    if (this.columns.length > 1) this.columns.forEach(({ tiles }) => tiles.forEach(twin));
+    const keys = [hit.key, ...hit.alike], mark = (tile) => tile.classList.toggle("cma-same", on && keys.includes(tile.hit.key));
+    if (this.columns.length > 1) this.columns.forEach(({ tiles }) => tiles.forEach(mark));
   }
 
   /** Show the picture or clip that asks, with a button that takes it away. */

@@ -159,10 +159,10 @@ class Towers {
   }
 
   /** Return the embedding of a sentence, whether its end was cut, and whether its script is unknown. */
-  async embed(text, adapter, strength, most, report) {
+  async embed(text, adapter, strength, maxWords, report) {
     await this.open(report);
     let { ids } = this.tokenizer.encode(text);
-    const longest = Math.min(this.site.places, most ?? Infinity), cut = ids.length > longest;
+    const longest = Math.min(this.site.places, maxWords ?? Infinity), cut = ids.length > longest;
     if (cut) ids = [...ids.slice(0, longest - 1), ids.at(-1)];
     const asked = new this.ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, ids.length]);
     return { vector: await this.run(this.text, { ids: asked }, adapter, strength, ""), cut, foreign: this.isForeign(text) };
@@ -216,9 +216,9 @@ class Index {
   compare(text, item) {
     const { frames, width, counts, begins, config: { similarity, temperature } } = this, count = counts[item];
     if (similarity === "mean_pooled" || count === 1) return sum(this.units[item], unit(text));
-    const scores = this.matches(text, item), most = Math.max(...scores), pooled = new Float32Array(width);
+    const scores = this.matches(text, item), highest = Math.max(...scores), pooled = new Float32Array(width);
     for (const [frame, score] of scores.entries()) {
-      const weight = Math.exp((score - most) / temperature), begin = (begins[item] + frame) * width;
+      const weight = Math.exp((score - highest) / temperature), begin = (begins[item] + frame) * width;
       for (let at = 0; at < width; at++) pooled[at] += weight * frames[begin + at];
     }
     return sum(unit(pooled), unit(text));
@@ -336,7 +336,7 @@ export class Partner {
   async media(wanted) {
     const media = await this.gallery(wanted.media);
     this.tell({ ...wanted, is: "media", ...media.offer() });
-    this.towers.open(() => {}).catch(() => {});  // an error is said where it is asked
+    this.towers.open(() => {}).catch(() => {});  // whoever asks the tower shows the error
   }
 
   /** Take a part of a file; once it is whole, it can be a query. */
@@ -356,7 +356,7 @@ export class Partner {
     const parts = { words: query.filter((word) => word[0] !== "-").join(" "),
       without: query.filter((word) => word[0] === "-" && word !== "-").map((word) => word.slice(1)),
       like: like ? media.items.findIndex((item) => item.file === like) : null, picture: file ? this.pictures.get(file) : null };
-    if (parts.like === -1 || parts.picture === undefined) throw new Error(`${like || file}: no such file is here any more; choose another, or search by words`);
+    if (parts.like === -1 || parts.picture === undefined) throw new Error(`${like || file}: this file is no longer here; choose another, or search by words`);
     for (const adapter of query.length || like || file ? adapters : [null]) {
       const label = media.label(adapter, strength);
       if (!columns.has(label)) columns.set(label, await this.ask(wanted, media, label, adapter, parts));
@@ -452,7 +452,7 @@ export class Partner {
 
   async missed(wanted) {
     const { about, label } = await this.gallery(wanted.media), adapter = wanted.adapters.find(Boolean);
-    if (!adapter || !wanted.strength) throw new Error("what CLIP misses is what an adapter finds: choose one, of a strength above 0");
+    if (!adapter || !wanted.strength) throw new Error("choose an adapter, at a strength above 0, to see what CLIP misses");
     this.tell({ ...wanted, is: "missed", adapter, ...about.missed[label(adapter, wanted.strength)] });
   }
 

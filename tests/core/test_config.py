@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from cma.config import MOST_SEED, NO_EFFECT, WHERE, TrainConfig
+from cma.config import MAX_SEED, NO_EFFECT, WHERE, TrainConfig
 from cma.recipes import recipe
 
 
@@ -67,6 +67,6 @@ def test_a_wrong_value_is_an_error_that_names_its_field(field):
 
 
 def test_the_highest_seed_is_named_and_fits_in_64_bits_whatever_is_derived_from_it():
-    with pytest.raises(ValueError, match=f"expected less than or equal to {MOST_SEED}$"):
-        TrainConfig(seed=MOST_SEED + 1)
-    torch.Generator().manual_seed(TrainConfig(seed=MOST_SEED).seed * 1_000_003 + 10**9)
+    with pytest.raises(ValueError, match=f"expected less than or equal to {MAX_SEED}$"):
+        TrainConfig(seed=MAX_SEED + 1)
+    torch.Generator().manual_seed(TrainConfig(seed=MAX_SEED).seed * 1_000_003 + 10**9)

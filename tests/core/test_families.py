@@ -286,7 +286,7 @@ def test_an_explanation_weighs_each_word_and_patch(kind):
     assert overlay(pictures[0], found.patches[0], model.processor).size == (60, 40)
     assert same(embed(model), plain)
     attach(model, "VPT", "v")
-    with pytest.raises(ValueError, match="adds tokens of its own"):
+    with pytest.raises(ValueError, match="adds its own tokens"):
         explain(model, "a red cat", pictures)
 
 
@@ -367,7 +367,7 @@ def test_the_tokenizer_of_siglip_itself(tmp_path):
         and ids.shape == (2, 64)
         and ids[0, -1] == processor.tokenizer.eos_token_id
     )
-    with pytest.raises(ValueError, match="SiglipTokenizer does not tell where words are"):
+    with pytest.raises(ValueError, match="SiglipTokenizer cannot map tokens to words"):
         explain(model, "a red cat", [Image.new("RGB", (32, 32))])
 
 

@@ -55,7 +55,7 @@ def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(gallerie
         write_picture(tmp_path / name, number)
     index = MediaIndex.build(galleries["pictures"].model, tmp_path)
     assert answers.folders(index) == ["a", "a/b", "ab", "c"]
-    assert answers.folders(index, most=1) == ["a"]
+    assert answers.folders(index, max_folders=1) == ["a"]
     asked = {"like": index.files[0], "without": ["a dog"], "where": Where(folder="a")}
     both = answers.ask(index, "a red cat", 9, **asked)
     assert answers.ask(index, "a red cat " * 99, **asked).cut and not both.cut
@@ -123,7 +123,8 @@ def test_heat_lies_on_the_frames_that_count(indexes, other_config):
 def test_why_of_a_clip_that_changed_says_so(indexes, other_config):
     other_config(max_frames=2)
     with pytest.raises(
-        ValueError, match=r"test5?4\.mp4: found 2 frames, its index holds 5; build it again"
+        ValueError,
+        match=r"test5?4\.mp4: found 2 frames, but the index has 5; build the index again",
     ):
         answers.why(indexes["clips"]["zero-shot"], "a cat", 4)
 
@@ -146,7 +147,7 @@ def test_rank_changes_against_the_sorted_scores(indexes):
 def test_of_many_captions_some_are_drawn(indexes, monkeypatch):
     pair = indexes["clips"].values()
     everything = answers.rank_changes(*pair)
-    monkeypatch.setattr(answers, "MOST_CAPTIONS", 4)
+    monkeypatch.setattr(answers, "MAX_CAPTIONS", 4)
     some = answers.rank_changes(*pair)
     assert len(some) == 4 and set(some) < set(everything)
     assert some == answers.rank_changes(*pair) and some != answers.rank_changes(*pair, seed=1)

@@ -104,7 +104,7 @@ def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):
     for method in ("VPT", "CoOp"):
         attach(model, method, method)
         model.set_adapter(method)
-        with pytest.raises(ValueError, match=f"'{method}' adds tokens of its own"):
+        with pytest.raises(ValueError, match=f"'{method}' adds its own tokens"):
             explain(model, TEXT, frames)
 
 

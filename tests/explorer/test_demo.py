@@ -9,7 +9,7 @@ import torch
 
 import explorer.__main__ as command
 from explorer import answers, pictures
-from explorer.demo import HERE, MOST, PARTS, demo_galleries, main
+from explorer.demo import HERE, MAX_BYTES, PARTS, demo_galleries, main
 from explorer.index import MediaIndex
 from tests import ROOT
 from tests.explorer.browser.readme_pictures import missed_by_clip, ranks_by_both
@@ -37,7 +37,7 @@ def both(gallery):
 
 def test_it_is_small_and_says_its_licence_and_no_place_of_its_builder():
     files = [path for path in HERE.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= MOST
+    assert sum(path.stat().st_size for path in files) <= MAX_BYTES
     said = (HERE / "LICENSE").read_text("utf-8")
     assert "MIT License" in said and "Copyright (c) Microsoft Corporation." in said
     for path in files:

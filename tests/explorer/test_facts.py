@@ -45,7 +45,7 @@ def test_what_makes_no_sense_is_left_out(tmp_path, changes, lost):
 
 def test_a_long_text_of_a_camera_is_cut_and_a_broken_or_lost_file_is_no_error(tmp_path):
     path, file = photo(tmp_path / "a.jpg", camera=("M" * 5000, "\0x"))
-    assert len(facts.about(path, file)["camera"]) == facts.MOST
+    assert len(facts.about(path, file)["camera"]) == facts.MAX_TEXT
     path.write_bytes(b"no picture")
     assert "sides" not in facts.about(path, file)
     path.unlink()

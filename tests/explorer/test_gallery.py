@@ -198,8 +198,10 @@ def test_the_offline_benchmarks_are_the_default(place, backbone, tmp_path, monke
     assert adapters == {"mini-flickr30k": None, "mini-msrvtt": "adapter for images"}
     assert {len(gallery.index()) for gallery in galleries.values()} == {5}
     said = capsys.readouterr().out
-    assert "mini-flickr30k: CLIP alone; `python notebooks/run.py 03` trains one" in said
-    assert "mini-msrvtt: CLIP alone" not in said
+    assert (
+        "mini-flickr30k: CLIP without an adapter; `python notebooks/run.py 03` trains one" in said
+    )
+    assert "mini-msrvtt: CLIP without an adapter" not in said
 
 
 @pytest.mark.parametrize(

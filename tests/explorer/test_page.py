@@ -78,7 +78,7 @@ def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
     given = ["--media", "pictures", "--backbone", backbone, "--index", "kept"]
     assert main([*given, *more]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("stopped; the same command goes on from what kept")
+    assert last.startswith("stopped; run the same command again to continue from kept")
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -117,7 +117,7 @@ def test_without_a_browser_the_address_is_enough(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("webbrowser.open", lambda _: False)
     command.show("http://127.0.0.1:1/", 1)
     said = capsys.readouterr().out
-    assert said.startswith("no browser was found here: open the address") and said.count("\n") == 1
+    assert said.startswith("found no browser: open the address") and said.count("\n") == 1
 
 
 def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, capsys):

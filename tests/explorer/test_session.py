@@ -18,7 +18,7 @@ from cma.media import video
 from explorer import MediaIndex, answers, session
 from explorer.gallery import Gallery
 from explorer.index.table import Table
-from explorer.session import MOST_HITS, MOST_LISTED, MOST_THUMBS, Session
+from explorer.session import MAX_HITS, MAX_LISTED, MAX_THUMBS, Session
 from explorer.widget import STATIC, Explorer
 from explorer.work import worker
 from tests.conftest import build_clip, build_processor
@@ -121,7 +121,7 @@ def expected(gallery, query, adapters=(None, "a"), scale=1.0, k=3):
 def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
     with pytest.raises(ValueError, match="no galleries were given"):
         Explorer({})
-    for k in (0, MOST_HITS + 1):
+    for k in (0, MAX_HITS + 1):
         with pytest.raises(
             ValueError, match=f"k={k}: expected at least one result and at most 200"
         ):
@@ -180,13 +180,13 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     assert media["examples"] == answers.examples(galleries["clips"].index()) and media["items"] == 5
     write_picture(tmp_path / "in" / "a.png", 1)
     write_clip(tmp_path / "b.mp4", 1)
-    for number in range(MOST_LISTED + 5):
+    for number in range(MAX_LISTED + 5):
         (tmp_path / f"{number}.png").touch()
     model = RetrievalModel(build_clip(), build_processor())
     front.session.galleries["mine"] = Gallery(model, tmp_path)
     mine, _ = front.ask("media", media="mine")
     assert (mine["kinds"], mine["folders"], mine["adapters"]) == (["image", "video"], ["in"], [])
-    assert mine["unread"] == MOST_LISTED + 5 and len(mine["skipped"]) == MOST_LISTED
+    assert mine["unread"] == MAX_LISTED + 5 and len(mine["skipped"]) == MAX_LISTED
     assert mine["skipped"][0] == "0.png: empty file; cannot be read as a picture"
     front.session.galleries["gone"] = Gallery(model, tmp_path / "gone")
     error, _ = front.ask("media", media="gone")
@@ -214,7 +214,7 @@ def test_previews_are_small_pictures_and_at_most_so_many(front, galleries):
     front.search("a red cat")
     wanted = [["a", item] for item in range(14)] * 3
     thumbs, contents = front.ask("thumbs", items=wanted)
-    assert len(contents) == len(thumbs["problems"]) == MOST_THUMBS and set(thumbs["problems"]) == {
+    assert len(contents) == len(thumbs["problems"]) == MAX_THUMBS and set(thumbs["problems"]) == {
         ""
     }
     assert all(max(Image.open(io.BytesIO(content)).size) <= 256 for content in contents)
@@ -282,7 +282,7 @@ def test_more_like_one_of_the_results(front, galleries):
     )
     for gone in ({"like": "gone.png"}, {"file": "gone.png"}):
         assert front.search(**gone)["text"].startswith(
-            "gone.png: no such file is here any more; choose another"
+            "gone.png: this file is no longer here; choose another"
         )
 
 
@@ -374,13 +374,10 @@ def test_what_clip_misses_is_what_an_adapter_finds(front, galleries):
     missed, _ = front.ask("missed", adapters=[None, "a", "b"], strength=1.0)
     changes = answers.rank_changes(gallery.index(), gallery.index("a"))
     better = [[one.caption, one.before, one.after] for one in changes if one.after < one.before]
-    assert missed["count"] == len(better) and missed["changes"] == better[:MOST_LISTED]
+    assert missed["count"] == len(better) and missed["changes"] == better[:MAX_LISTED]
     for wanted in ({"adapters": [None], "strength": 1.0}, {"adapters": ["a"], "strength": 0.0}):
         error, _ = front.ask("missed", **wanted)
-        assert (
-            error["text"]
-            == "what CLIP misses is what an adapter finds: choose one, of a strength above 0"
-        )
+        assert error["text"] == "choose an adapter, at a strength above 0, to see what CLIP misses"
 
 
 def test_every_refusal_is_one_line(front, monkeypatch):
@@ -535,9 +532,9 @@ def test_files_are_copied_each_once_and_shown_in_their_folder_by_the_page_alone(
     copied, _ = front.ask("copy", items=items * 2, folder=str(folder))
     assert (copied["count"], copied["into"]) == (3, str(folder))
     assert {path.name for path in folder.iterdir()} == {Path(hit["path"]).name for hit in hits}
-    assert "expected the whole path" in front.ask("copy", items=items, folder="here")[0]["text"]
+    assert "expected the absolute path" in front.ask("copy", items=items, folder="here")[0]["text"]
     refused, _ = front.ask("reveal", **FIRST)
-    assert refused["text"] == "only the page of this computer shows files in their folders"
+    assert refused["text"] == "only a page on this computer can show files in their folders"
 
 
 def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(

@@ -18,14 +18,14 @@ from tests.toy_media import write_picture
     ],
 )
 def test_files_that_cannot_ask_are_refused(name, number, size, said, monkeypatch):
-    monkeypatch.setattr(transfer, "MOST_MEGABYTES", 1)
+    monkeypatch.setattr(transfer, "MAX_MEGABYTES", 1)
     with pytest.raises(ValueError, match=said):
         Arrivals().add(name, number, 2, bytes(size))
 
 
 def test_parts_become_one_file_of_which_few_are_kept():
     arrivals = Arrivals()
-    for number in range(transfer.MOST_FILES + 3):
+    for number in range(transfer.MAX_FILES + 3):
         assert not arrivals.add(f"../{number}.png", 0, 2, b"one ")
         assert arrivals.add(f"../{number}.png", 1, 2, b"two")
     assert not arrivals.parts, "a file that has arrived is on the disk alone"
@@ -47,7 +47,7 @@ def test_files_are_copied_into_a_folder_and_never_over_another(tmp_path):
     assert (into / "a (2).png").read_bytes() == path.read_bytes()
     assert (into / "frames" / "0.png").read_bytes() == frame.read_bytes()
     for wrong in ("", "not/whole"):
-        with pytest.raises(ValueError, match="expected the whole path of a folder"):
+        with pytest.raises(ValueError, match="expected the absolute path of a folder"):
             copy_into([path], wrong)
     with pytest.raises(FileExistsError):
         copy_into([path], str(path))

@@ -166,7 +166,7 @@ def test_links_of_a_page_lead_to_files_that_are_there(page):
 )
 def test_a_page_of_the_book_says_first_whom_it_is_for(page):
     text = (ROOT / page).read_text("utf-8")
-    assert re.match(r"# [^\n]+\n\n\*For who [^\n]+\.\*\n\n", text)
+    assert re.match(r"# [^\n]+\n\n\*For anyone who [^\n]+\.\*\n\n", text)
 
 
 def test_the_results_of_the_cheat_sheet_are_those_of_readme():

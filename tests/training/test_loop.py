@@ -169,7 +169,7 @@ def test_a_choice_on_test_is_labelled_everywhere(train_set, config, make_model, 
 
 def test_captions_that_are_cut_are_counted(train_set, config, make_model, capsys):
     model = make_model()
-    with pytest.warns(UserWarning, match="cut"):
+    with pytest.warns(UserWarning, match="exceed 5 tokens"):
         record = cma.train(model, train_set, config.merge({"epochs": 1, "max_words": 5}))
     rows = model.processor.tokenizer(train_set.captions)["input_ids"]
     long = sum(len(row) > 5 for row in rows)

@@ -23,7 +23,7 @@ from tests.explorer.browser import servers
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.explorer.browser.servers import ROOT
 
-FIGURES, MOST = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
+FIGURES, MAX_BYTES = ROOT / "notebooks" / "figures", 150_000  # bytes of a picture
 SIZE = {"width": 1000, "height": 640}
 
 
@@ -62,14 +62,14 @@ def shown(open_page, tmp_path):
 
 
 def write(picture: bytes, name: str) -> None:
-    """Keep a screenshot as the best JPEG of at most `MOST` bytes."""
+    """Keep a screenshot as the best JPEG of at most `MAX_BYTES` bytes."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     for quality in range(90, 30, -5):
         image.save(buffer := io.BytesIO(), "JPEG", quality=quality, optimize=True)
-        if buffer.tell() <= MOST:
+        if buffer.tell() <= MAX_BYTES:
             break
     (FIGURES / name).write_bytes(buffer.getvalue())
-    assert buffer.tell() <= MOST
+    assert buffer.tell() <= MAX_BYTES
 
 
 def test_side_by_side_and_why(shown):

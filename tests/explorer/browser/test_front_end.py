@@ -371,7 +371,7 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
     tiles.nth(1).click(modifiers=["Control"])
     tiles.nth(4).click(modifiers=["Shift"])
     tiles.nth(2).click(modifiers=["Control"])
-    expect(front.control("said")).to_have_text("3 results chosen")
+    expect(front.control("message")).to_have_text("3 results chosen")
     tiles.nth(6).focus()
     front.press("x")
     chosen = front.root.locator(".cma-tile[aria-pressed=true]")
@@ -388,7 +388,7 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
     assert wanted["folder"] == "~/chosen"
     assert wanted["items"] == [["model 0", item] for item in (1, 3, 4, 6)]
     front.answer("copy", "copy", count=4, into="/home/me/chosen")
-    expect(front.control("said")).to_have_text("4 files copied into /home/me/chosen")
+    expect(front.control("message")).to_have_text("4 files copied into /home/me/chosen")
     tiles.first.focus()
     front.press("End")
     front.press("Home")
@@ -568,7 +568,7 @@ def test_a_result_says_its_rank_in_the_other_model_and_lights_it_up(front):
     front.begin(first, second)
     assert front.root.locator(".cma-rank").all_inner_texts() == ["1 ▲17", "2 ▼1", "1 ▲2", "2"]
     front.tiles.nth(1).hover()
-    expect(front.root.locator(".cma-twin")).to_have_count(2)
+    expect(front.root.locator(".cma-same")).to_have_count(2)
     front.tiles.first.click()
     front.answer_open()
     assert "model 1: rank 17" in front.viewer.inner_text()
@@ -579,7 +579,7 @@ def test_a_finger_chooses_results_and_nothing_moves(front):
     front.begin([{"key": str(item)} for item in range(8)])
     before = front.tiles.nth(3).bounding_box()
     front.tiles.nth(2).locator(".cma-tick").tap()
-    expect(front.control("said")).to_have_text("1 result chosen")
+    expect(front.control("message")).to_have_text("1 result chosen")
     assert front.tiles.nth(3).bounding_box() == before and not front.viewer.is_visible()
     bar = front.root.locator(".cma-bar").bounding_box()
     assert bar["y"] + bar["height"] == 800, "at the bottom"

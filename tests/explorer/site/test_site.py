@@ -31,7 +31,7 @@ def test_it_holds_all_media_and_embeddings_and_replaces_an_older_page(quick, gal
     out = tmp_path / "sites" / "page"
     assert site.publish(galleries, out, preview=24)
     assert len(list(out.glob("media0/*-small.jpg"))) > 4
-    assert site.publish(galleries, out, most=4, preview=24)
+    assert site.publish(galleries, out, max_files=4, preview=24)
     assert len(list(out.glob("media0/*-small.jpg"))) == 4
     assert [path.name for path in out.parent.iterdir()] == ["page"]
     found = json.loads((out / "site.json").read_text("utf-8"))
@@ -79,7 +79,7 @@ def test_what_is_not_on_the_page_is_not_embedded(quick, tmp_path, media, backbon
     monkeypatch.setattr(
         embed, "read_pixels", lambda file, *rest: read.add(file.media) or really(file, *rest)
     )
-    arguments = ["--media", "pictures", "--backbone", backbone, "--most", "2", "--yes"]
+    arguments = ["--media", "pictures", "--backbone", backbone, "--max-files", "2", "--yes"]
     assert site.main(arguments) == 0 and read == {"0.png", "5.png"}
     assert site.main([*arguments[:-2], "100", "--yes", "--out", "all"]) == 0 and len(read) == 10
 
@@ -91,18 +91,22 @@ def test_a_large_page_is_kept_only_if_that_is_agreed(
     one = {"pictures": galleries["pictures"]}
     for answer, kept in (("n", False), ("y", True)):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
-        assert site.publish(one, tmp_path / "page", most=2) == kept == (tmp_path / "page").exists()
+        assert (
+            site.publish(one, tmp_path / "page", max_files=2)
+            == kept
+            == (tmp_path / "page").exists()
+        )
         said = capsys.readouterr().out
         assert all(f" MB  {part}\n" in said for part in (".jpg", ".safetensors", "in all"))
     monkeypatch.setattr("builtins.input", lambda _: pytest.fail("not asked"))
-    assert site.publish(one, tmp_path / "page", most=2, yes=True)
+    assert site.publish(one, tmp_path / "page", max_files=2, yes=True)
 
 
 def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(ValueError, match="photos: it exists and is no such page"):
+    with pytest.raises(ValueError, match="photos: exists and is not such a page"):
         site.publish(galleries, tmp_path / "photos")
-    assert site.publish({"pictures": galleries["pictures"]}, tmp_path / "page", most=2)
+    assert site.publish({"pictures": galleries["pictures"]}, tmp_path / "page", max_files=2)
     before = (tmp_path / "page" / "site.json").read_bytes()
     monkeypatch.setattr(site_files, "write_media", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -114,23 +118,23 @@ def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", [".git/HEAD", "CNAME", "media0/mine.jpg", "empty/"])
 def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_path, other):
     one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
-    assert site.publish(one, out, most=2)
+    assert site.publish(one, out, max_files=2)
     path = out / other
     (path if other.endswith("/") else path.parent).mkdir(exist_ok=True)
     if not other.endswith("/"):
         path.write_text("mine")
     before = {path: path.is_file() and path.read_bytes() for path in out.rglob("*")}
     first = "mine.jpg" if "mine" in other else Path(other).parts[0]
-    with one_line(ValueError, f"page: holds {first}, which is no part of the page"):
+    with one_line(ValueError, f"page: holds {first}, which is not part of the page"):
         site.publish(one, out)
     assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
 
 
 def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, monkeypatch):
     one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
-    assert site.publish(one, out, most=2)
+    assert site.publish(one, out, max_files=2)
     monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
-    with one_line(ValueError, "page: holds CNAME, which is no part of the page"):
+    with one_line(ValueError, "page: holds CNAME, which is not part of the page"):
         site.publish(one, out)
     assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
 
@@ -138,7 +142,7 @@ def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, m
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):
     write_picture(tmp_path / "media" / "1.png", 1)
     index = MediaIndex.build(model, tmp_path / "media")
-    with pytest.raises(ValueError, match="an index is of one model alone; give the folder"):
+    with pytest.raises(ValueError, match="an open index belongs to one model; give the folder"):
         site.publish({"mine": Gallery(model, index)}, tmp_path / "page")
 
 
@@ -164,7 +168,7 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     [
         (["--media", "nowhere"], "nowhere: no such folder"),
         (["--media", "pictures", "--adapter", "pictures"], "adapter_config.json: no such file"),
-        (["--media", "pictures", "--out", "pictures"], "pictures: it exists and is no such page"),
+        (["--media", "pictures", "--out", "pictures"], "pictures: exists and is not such a page"),
     ],
 )
 def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, capsys):
@@ -174,14 +178,23 @@ def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, caps
 
 
 def test_the_command_writes_the_page(quick, media, backbone, capsys):
-    arguments = ["--media", "pictures", "--backbone", backbone, "--most", "2", "--preview", "20"]
+    arguments = [
+        "--media",
+        "pictures",
+        "--backbone",
+        backbone,
+        "--max-files",
+        "2",
+        "--preview",
+        "20",
+    ]
     assert site.main([*arguments, "--yes", "--with-vision"]) == 0
     assert capsys.readouterr().out.endswith("the page is in site; any web host serves it\n")
     assert len(json.loads((media.parent / "site/media0/items.json").read_text("utf-8"))) == 2
     found = json.loads((media.parent / "site/site.json").read_text("utf-8"))
     assert found["setup"]["suffixes"][0] == ".jpg"
     with pytest.raises(SystemExit):
-        site.main([*arguments, "--most", "0"])
+        site.main([*arguments, "--max-files", "0"])
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch, galleries, tmp_path):

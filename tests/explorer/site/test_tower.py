@@ -79,5 +79,5 @@ def test_the_matrices_are_in_half_precision_and_nothing_stays_on_the_clip(model,
 
 def test_a_family_that_reads_padding_is_refused(model, monkeypatch):
     monkeypatch.setattr(model, "family", FAMILIES["siglip"])
-    with pytest.raises(ValueError, match="SigLIP: its text tower reads padding"):
+    with pytest.raises(ValueError, match="SigLIP: its text tower needs padded texts"):
         export(model, model.adapters["a"], "text")

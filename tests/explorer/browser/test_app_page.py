@@ -354,9 +354,10 @@ def test_back_closes_what_is_large_first_and_the_address_opens_the_same_results(
     shown.page.go_back()
     shown.viewer.wait_for(state="hidden")
     assert shown.results() == before and shown.page.url == address
-    page = shown.page.context.new_page()  # of the same browser, which has the cookie
-    other = ExplorerPage(page)
+    cookies = shown.page.context.storage_state()  # the token of a page that was opened before
+    context = shown.page.context.browser.new_context(storage_state=cookies)
+    other = ExplorerPage(context.new_page())
     other.open(address)
     other.wait_for_text("Results for “a clip of number 7”")
     assert other.results() == before and other.box.input_value() == "a clip of number 7"
-    page.close()
+    context.close()

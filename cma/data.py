@@ -90,8 +90,7 @@ def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        message = f"{folder}: no such folder; expected a dataset folder, as `python -m data_prep` makes"
-        raise FileNotFoundError(message)
+        raise FileNotFoundError(f"{folder}: no such folder; `python -m data_prep` makes a dataset")
     if not ((folder / "dataset.json").exists() or (folder / "metadata.jsonl").exists()):
         raise FileNotFoundError(
             f"{folder}: no dataset.json in it; of pictures or clips with captions, "

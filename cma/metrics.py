@@ -69,7 +69,12 @@ def retrieval_metrics(
 
 
 def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
-    """Return the means over queries of nDCG@10 and of the average precision (mAP), in %.
+    """Return the means over queries of `graded_values`, in %: nDCG@10 and mAP."""
+    return {k: 100 * float(v.mean()) for k, v in graded_values(similarity, relevance).items()}
+
+
+def graded_values(similarity: Tensor, relevance: Tensor) -> dict[str, Tensor]:
+    """Return nDCG@10 and the average precision (mAP) of each query: [Q] each, from 0 to 1.
 
     nDCG@10 is DCG / ideal DCG, where DCG = Σ relevance / log2(1 + rank) over the first ten
     (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Of equal scores
@@ -99,7 +104,7 @@ def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
     gained, ideal = ((rows[:, :10] * weights).sum(1) for rows in (found, best))
     hits = (found > 0).double()
     precision = (hits * hits.cumsum(1) / places).sum(1) / hits.sum(1)
-    return {"nDCG@10": 100 * float((gained / ideal).mean()), "mAP": 100 * float(precision.mean())}
+    return {"nDCG@10": gained / ideal, "mAP": precision}
 
 
 def both_ways(ranks: Mapping[str, Array]) -> dict:

@@ -276,9 +276,13 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
         )
     gain = 100 * float(one.hits(direction, k).mean() - other.hits(direction, k).mean())
     draws = drawn(one, direction, k) - drawn(other, direction, k)
+    return (gain, *interval(draws), two_sided(draws))
+
+
+def two_sided(draws: np.ndarray) -> float:
+    """Return the p of a difference from its draws, as `difference` says."""
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
-    return (gain, *interval(draws), float(p))
+    return float(min(1.0, 2 * (rarer + 1) / (len(draws) + 1)))
 
 
 def share_of_gain(

@@ -42,21 +42,36 @@ class Caption:
     cells: tuple[tuple[str, str], ...] = ()
     sizes: tuple[tuple[str, str], ...] = ()
 
-    def is_true_of(self, scene: Scene) -> bool:
-        """Whether all that the caption claims is true of a scene; the scene may show more."""
+    def claims(self, scene: Scene) -> list[bool]:
+        """Return whether each claim is true of a scene: first whether it shows each of the things,
+        then each number, the background, each order, cell and size, as far as the caption says.
+        """
         groups = {group.code: group for group in scene.groups}
         at = {code: number for number, code in enumerate(groups)}
         cells = dict(zip(groups, scene.cells(), strict=True))
-        return (
-            scene.ground in self.grounds
-            and all(
-                code in groups and count in (None, groups[code].count)
-                for code, count in self.things
-            )
-            and all(scene.axis == axis and at[one] < at[other] for one, other, axis in self.order)
-            and all(cells[code] == cell for code, cell in self.cells)
-            and all(groups[code].size == size for code, size in self.sizes)
-        )
+        numbers = [(code, count) for code, count in self.things if count is not None]
+        return [
+            *(code in groups for code, _ in self.things),
+            *(code in groups and groups[code].count == count for code, count in numbers),
+            *([scene.ground in self.grounds] if len(self.grounds) < len(BACKGROUNDS) else []),
+            *(
+                {one, other} <= at.keys() and scene.axis == axis and at[one] < at[other]
+                for one, other, axis in self.order
+            ),
+            *(cells.get(code) == cell for code, cell in self.cells),
+            *(code in groups and groups[code].size == size for code, size in self.sizes),
+        ]
+
+    def is_true_of(self, scene: Scene) -> bool:
+        """Whether all that the caption claims is true of a scene; the scene may show more."""
+        return all(self.claims(scene))
+
+    def relevance(self, scene: Scene) -> float:
+        """Return the share of the claims that are true of a scene; 0 if it shows none of the
+        things.
+        """
+        claims = self.claims(scene)
+        return sum(claims) / len(claims) if any(claims[: len(self.things)]) else 0.0
 
 
 class CaptionWriter:

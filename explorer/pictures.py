@@ -129,8 +129,15 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
     rows, across = len(reasons), columns
     if columns == 1:
         rows, across = across, rows
-    side = min(3.4, 13 / across)  # inches of a frame; the words need 0.9
-    figure = plt.figure(figsize=(side * across, (side + 0.9) * rows), layout="constrained")
+    side = min(3.4, 13 / across)  # inches of a frame
+    titles = {}
+    for label, one in reasons.items():
+        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words)
+        title = f"{label}, cosine {one.score:.3f}: {words}"
+        titles[label] = textwrap.fill(title, round(13 * side * columns))
+    lines = 1 + max((title.count("\n") for title in titles.values()), default=0)
+    high = side + 0.3 + 0.16 * lines  # the words need the rest
+    figure = plt.figure(figsize=(side * across, high * rows), layout="constrained")
     parts = figure.subfigures(rows, across // columns, squeeze=False).flat
     for part, (label, one) in zip(parts, reasons.items(), strict=True):
         axes = part.subplots(
@@ -142,9 +149,5 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
         for axis, frame, weight in zip(axes, one.frames, one.weights, strict=False):
             axis.imshow(frame)
             axis.set_xlabel(f"{weight:.0%}" if columns > 1 else "", fontsize=9)
-        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words)
-        title = textwrap.fill(
-            f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns)
-        )
-        part.suptitle(title, x=0, fontsize=9, ha="left", parse_math=False)
+        part.suptitle(titles[label], x=0, fontsize=9, ha="left", parse_math=False)
     return figure

@@ -186,7 +186,8 @@ def dots(axis: Axes, found: dict[str, dict[str, Sequence[float]]], title: str) -
         places = np.arange(len(middle)) + (at - (len(found) - 1) / 2) / 6
         style = {"linestyle": "none", "capsize": 2, "label": name} | LOOK[name]
         axis.errorbar(places, middle, [middle - low, high - middle], **style)
-    axis.set(xticks=range(len(measured)), xticklabels=measured, ylim=(0, None), title=title)
+    axis.set(xticks=range(len(measured)), xticklabels=measured, title=title)
+    axis.set_ylim(-0.03 * axis.get_ylim()[1])  # a mark at 0 is seen whole
 
 
 def curve_of(history: list[dict], start: float, key: str = "text_to_visual", recall: str = "R@1") -> tuple:

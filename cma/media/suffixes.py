@@ -53,8 +53,8 @@ UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Count the files of each kind in `UNREAD` among `names`, and say what to do: a pair for each
-    advice.
+    """Count the files of the kinds in `UNREAD` among `names`; return a pair (counts, advice) for
+    each advice.
 
     `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 /
     43)").

@@ -75,7 +75,7 @@ def test_a_name_that_is_in_a_shard_twice_is_refused(tmp_path):
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for name in ("a.jpg", "b.jpg", "./a.jpg"):
             archive.addfile(tarfile.TarInfo(name))
-    said = "its name is in the shard twice, so which one counts is not known"
+    said = "its name is in the shard twice, so we cannot know which one counts"
     assert members(tmp_path / "s.tar") == {
         "a.jpg": (2 * 512 + 512, 0, said),
         "b.jpg": (1024, 0, ""),

@@ -234,7 +234,7 @@ def test_a_change_that_torch_does_not_count_is_noticed(model, media):
 def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(model, media, capsys):
     model.set_adapter("a")
     MediaIndex.build(model, media)
-    said = "adapter 'a' does not say how it was trained to read; taken: ReadConfig("
+    said = "adapter 'a' does not say how its training read captions and media; using ReadConfig("
     assert said in capsys.readouterr().out
     model.get_adapter("a").reading = ReadConfig("mean_pooled", max_words=9)
     assert MediaIndex.build(model, media).config == IndexConfig("mean_pooled", max_words=9)

@@ -91,7 +91,7 @@ def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; expected a dataset folder")
+        raise FileNotFoundError(f"{folder}: no such folder; `python -m data_prep` makes a dataset")
     if not ((folder / "dataset.json").exists() or (folder / "metadata.jsonl").exists()):
         raise FileNotFoundError(
             f"{folder}: no dataset.json in it; of pictures or clips with captions, "

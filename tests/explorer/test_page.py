@@ -25,7 +25,7 @@ from tests import ROOT
     [
         (["--media", "nowhere"], r"nowhere: no such folder"),
         (["--media", "empty"], r"empty: no pictures or clips in it"),
-        (["--media", "pictures", "--adapter", "empty"], r"adapter_config.json: no such file"),
+        (["--media", "pictures", "--adapter", "empty"], r"no adapter_config.json there"),
         (["--media", "pictures", "--backbone", "./none"], r"none: no model there; expected 'mini'"),
     ],
 )

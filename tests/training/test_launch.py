@@ -71,7 +71,7 @@ def test_a_described_run_ends_with_its_recalls_their_number_and_intervals(
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"data": "nowhere"}, "nowhere: no such folder; expected a dataset folder"),
+        ({"data": "nowhere"}, "nowhere: no such folder; `python -m data_prep` makes"),
         ({"recipes": "paper"}, r"run.json: 'recipes': Unexpected keyword"),
         ({"recipe": "fp16"}, "variant 'fp16': expected one of paper, float32, bf16"),
         ({"adapter": {"rank": 3}}, "cross-modal adapter: options are bottleneck_dim, shared_dim"),

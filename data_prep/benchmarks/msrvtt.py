@@ -241,7 +241,7 @@ def _find_data(downloads: Downloads) -> Data | None:
     notes = []
     if untold and numbered:  # copies in circulation call every clip "train"
         divisions = {id: _by_number(int(bare(id).removeprefix("video"))) for id in divisions}
-        notes = [f"{paths[0].name} tells no splits: told by the numbers of the clips"]
+        notes = [f"{paths[0].name} names no splits: we use the numbers of the clips"]
     return Data(paths, sentences, divisions, notes)
 
 

@@ -398,10 +398,10 @@ def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
     weights.
     """
     if not vectors.isfinite().all():
-        acting = "the backbone"
+        owner = "the backbone"
         if model.active is not None:
-            acting = f"adapter {model.active!r} or {acting}"
+            owner = f"adapter {model.active!r} or {owner}"
         raise ValueError(
-            f"an embedding is not finite: weights of {acting} are damaged; load them again"
+            f"an embedding is not finite: weights of {owner} are damaged; load them again"
         )
     return vectors

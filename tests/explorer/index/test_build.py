@@ -59,7 +59,7 @@ def test_a_disk_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, mon
         return really(file, path, old)
 
     monkeypatch.setattr(embed.listing, "stamp", unplugged)
-    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
+    with pytest.raises(FileNotFoundError, match="media: gone while being read; bring it back"):
         MediaIndex.build(model, source, folder=tmp_path / "index")
     same(MediaIndex.load(tmp_path / "index", model), before)
     away.rename(pictures)

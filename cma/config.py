@@ -67,7 +67,8 @@ class TrainConfig(ReadConfig):
 
     The defaults are the paper's (section 4.1), except `max_words`, `fps`, `optimizer`, `select_on`,
     `precision`, `gradient_divisor` and `mask_same_item`, which the recipe `paper` of a benchmark
-    sets. To search as the run was trained, give an index the same `ReadConfig` fields.
+    sets. It also has the fields of `ReadConfig`; to search as the run was trained, give an index
+    the same ones.
 
     Args:
         name: the run is written to `runs_dir/name`.

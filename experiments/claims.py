@@ -1,4 +1,4 @@
-"""README's table of what the paper says and what we find here, and the findings below it."""
+"""Make README's table of the paper's claims and our results, and the findings below it."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def cell(verdict: Verdict) -> str:
 
 
 def both(found: Findings, method: str) -> list[Verdict]:
-    """Ours minus one method, on pictures and on clips."""
+    """Return ours minus one method, on pictures and on clips."""
     return [found.verdict(name, method, FORWARD) for name in (PICTURES, CLIPS)]
 
 
 def where(verdicts: Sequence[Verdict], word: str) -> str:
-    """Return on which data the verdicts are `word`, such as `pictures and clips`."""
+    """Return the data on which the verdict is `word`, such as `pictures and clips`."""
     pairs = zip(("pictures", "clips"), verdicts, strict=True)
     return " and ".join(name for name, verdict in pairs if verdict.word == word)
 
@@ -112,7 +112,7 @@ def _lora(found: Findings) -> list[str]:
 
 
 def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
-    """A group of methods: the range of the gains, and which are clear."""
+    """Return the line of a group of methods: the range of the gains, and which are clear."""
     cells, better, blank, unclear = [], set(), [], False
     for name, words in ((PICTURES, "pictures"), (CLIPS, "clips")):
         planned = [m for m in methods if (name, m, FORWARD) in found.verdicts]
@@ -129,7 +129,7 @@ def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
 
 
 def _range(verdicts: dict[str, Verdict], clear: set[str]) -> str:
-    """The range of the gains; if only some of them are clear, these are named one by one."""
+    """Return the range of the gains; if only some are clear, name those one by one."""
     whole = not clear or clear == verdicts.keys()
     gains = [verdict.gain for m, verdict in verdicts.items() if whole or m not in clear]
     ranges = [f"{min(gains):+.1f} to {max(gains):+.1f}" + CLEAR_MARK * (clear == verdicts.keys())]
@@ -156,7 +156,7 @@ def _costs(found: Findings) -> list[str]:
 
 
 def _little(found: Findings) -> list[str]:
-    """Ours minus full fine-tuning on a quarter of the training items."""
+    """Return the line of ours minus full fine-tuning on a quarter of the training items."""
     cells, behind, edges = [], [], False
     for name in (PICTURES, CLIPS):
         of = found.points.get(f"{name}, data 1/4")
@@ -173,16 +173,16 @@ def _little(found: Findings) -> list[str]:
 
 
 def findings(found: Findings) -> list[str]:
-    """Return at most five findings, each in one sentence with its numbers, whatever they are."""
+    """Return at most five findings, each a sentence with its numbers, however they turn out."""
     fronts = read_fronts(found.results, PICTURES)
     of_fronts = [_at_kept_knowledge(fronts), _other_hand(fronts), _forgotten(found, fronts)]
     return [*of_fronts, _fit(found), _pooling(found)]
 
 
 def planned(fronts: dict[str, Front]) -> dict[tuple[str, str], Verdict]:
-    """The four planned comparisons of the fronts, by (method, "gain" | "kept"): the method minus
-    full fine-tuning, R@1 on test at the chosen strength of each, and on the drawings at strength 1.
-    p is corrected for all four (Holm); a comparison that is not measured yet is blank.
+    """Return the four planned comparisons of the fronts, by (method, "gain" | "kept"): the method
+    minus full fine-tuning, R@1 on test at the chosen strength of each, and on the drawings at
+    strength 1. p is corrected for all four (Holm); a comparison that is not measured yet is blank.
     """
     keys = [(method, what) for method in (OURS, LORA) for what in ("gain", "kept")]
     measured = {}

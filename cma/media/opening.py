@@ -70,7 +70,7 @@ def _table(shard: Path, about: Stamp) -> dict[str, Member]:
                 elif not one.isreg() or one.issparse():
                     problem = "a link or no regular file"
                 elif escapes_folder(one.name):
-                    problem = "a name that leads out of its shard"
+                    problem = "a name that points outside its shard"
                 elif one.offset_data + one.size > about.size:
                     problem = f"cut short: the shard ends within its {one.size:,} bytes"
                 if not one.isdir():

@@ -104,7 +104,7 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     folder = _asked(
         download,
         what,
-        "run the same command again: it goes on from there",
+        "run the same command again: it continues from there",
     )
     return Fetched(Path(folder), repository.origin(revision, Path(folder).name))
 

@@ -330,13 +330,13 @@ class Table:
         return [known[item] for item in wanted]
 
     def _file(self, row: dict) -> MediaFile:
-        """The record in a row. Raises ValueError if it was damaged, or leads out of the media."""
+        """The record in a row. Raises ValueError if it is damaged, or points outside."""
         file = as_file(row)
         if record_sum(file) != row["record_sum"]:
             raise RefusedError(f"{self.uri}: the record of {short(file)} is damaged; {AGAIN}")
         path = Path(file.media)
         if path.anchor or ".." in path.parts:
-            message = f"{printable(file.media)!r:.100} leads out of the folder of the media"
+            message = f"{printable(file.media)!r:.100} points outside the folder of the media"
             raise RefusedError(f"{self.uri}: {message}; {AGAIN}")
         return file
 

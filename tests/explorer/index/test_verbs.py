@@ -253,5 +253,5 @@ def test_a_path_that_leaves_the_media_folder_is_refused(index, path):
     files = [MediaFile("p.png", path, "image")]
     made = holding(index, files, torch.ones(1, 32))
     for act in (lambda: made.files[0], lambda: made.query("a dog"), lambda: list(made.files)):
-        with pytest.raises(ValueError, match=r"'.*' leads out of the folder of the media; build"):
+        with pytest.raises(ValueError, match=r"'.*' points outside the folder of the media; build"):
             act()

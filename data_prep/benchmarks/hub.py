@@ -31,7 +31,7 @@ KINDS = (
 
 
 class Repository(NamedTuple):
-    """A dataset on the hub: which of its files are fetched (patterns), and what it lacks."""
+    """A dataset on the hub: the patterns of the files to fetch, and what it lacks."""
 
     id: str
     files: Sequence[str]
@@ -43,7 +43,7 @@ class Repository(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """The folder of fetched files, and where they come from, for `dataset.json`."""
+    """The folder of fetched files, and their origin for `dataset.json`."""
 
     folder: Path
     origin: dict[str, str]
@@ -112,7 +112,7 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
 def _agreed() -> bool:
     try:
         return input("Fetch them? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # nobody is there to answer
+    except EOFError:  # no user to answer
         return False
 
 

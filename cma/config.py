@@ -95,7 +95,7 @@ class TrainConfig(ReadConfig):
         checkpoint_activations: compute activations again in the backward pass: less memory, slower.
         workers: processes that decode media; at most one for each core is started.
         cache: keep the preprocessed pixels of a small dataset in memory.
-        eval_items: evaluate on only so many items.
+        eval_items: the most items to evaluate on.
         if_exists: what to do if `runs_dir/name` already holds a run. "resume" continues it, or
             returns it if it is finished. "replace" deletes its files once all inputs are found, and
             trains again from the adapter's current weights: after a run, those are the trained

@@ -93,7 +93,7 @@ def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> Non
 
 
 def deactivate(clip: nn.Module) -> None:
-    """Remove the method that acts on `clip`, which then computes bitwise the same as before."""
+    """Remove the active method from `clip`, which then computes bitwise the same as before."""
     patch = patch_of(clip)
     with ExitStack() as removing:  # in reverse order, and all of them even if one fails
         for handle in patch.handles:

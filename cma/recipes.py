@@ -80,7 +80,7 @@ class Recipe:
 
 # ---- small datasets of your own
 
-# from so many items on we use the plain recipe; our curves end at 1,750 and begin again at 7,000
+# from this number of items on, the plain recipe; our curves end at 1,750 and resume at 7,000
 MANY = 5000
 STEPS = 216  # as in the curves of pictures, and about as in those of clips
 CACHED = 14_000  # frames, 2 GB

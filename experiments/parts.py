@@ -30,7 +30,7 @@ WAY = "text_to_visual"
 # by test set: "" is test itself
 SAYERS = {"": tuple(CAPTION_STYLES), "new": tuple(CAPTION_STYLES)}
 SAYERS |= {"words": tuple(OTHER_CAPTION_STYLES), "scenes": tuple(CAPTION_STYLES)}
-LARGEST = 4  # pictures with so many things or more are one part
+LARGEST = 4  # pictures with this many things or more are one part
 
 
 def parts_of(numbers: Sequence[int], styles: Sequence[str]) -> dict[str, np.ndarray]:

@@ -24,8 +24,8 @@ Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
 SEEN, MAX_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 MAX_SCORES = 2**26  # held at once when captions are compared with all items
-BYTES_A_LETTER = 1.5  # a tokenizer with so many tokens per letter does not know the script
-REPEATED = 8  # look at so many times the wanted captions, since some may be equal
+BYTES_A_LETTER = 1.5  # a tokenizer with this many tokens per letter does not know the script
+REPEATED = 8  # look at this many times the wanted captions, since some may be equal
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ import decord  # noqa: E402
 
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-SEEKS = 16  # to skip at least so many frames, PyAV seeks the key frame before the wanted one
+SEEKS = 16  # to skip this many frames or more, PyAV seeks the key frame before the wanted one
 # in these containers, seeking finds the wanted frames; in others decord may return wrong frames, so
 # PyAV decodes from the first one
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
@@ -155,7 +155,7 @@ class VideoFile:
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
-@lru_cache  # each group of moments opens a long clip anew
+@lru_cache  # each group of moments opens a long clip again
 def _counted(path: Path, _: object) -> tuple[int, float]:
     """Return how many frames of a file PyAV can decode (0: none), and their rate."""
     with suppress(Exception), open_media(path) as stream, av.open(stream, "r") as container:

@@ -14,7 +14,7 @@ from .. import data
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 
-HELD_OUT_OF = 5  # without a val split, one of so many training items is held out
+HELD_OUT_OF = 5  # without a val split, at most one of 5 training items is held out
 FEW = 50  # a recall on fewer items says little
 
 

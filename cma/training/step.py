@@ -96,7 +96,7 @@ def batch_gradient(
 ) -> Tensor:
     """Set the `.grad` of the active adapter's parameters; return the batch's loss, without graph.
 
-    With `config.micro_batch`, only so many pairs have their activations in memory at once
+    With `config.micro_batch`, only that many pairs have their activations in memory at once
     (`grad_cache`). In a `team`, `batch` is this process's share; every process gets the loss and
     gradient of all shares together.
     """

@@ -53,9 +53,9 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     """Fetch the files of a dataset: list them with size and licence, ask unless `yes`, and
     download.
 
-    Files that are in the cache are not fetched again, and a download that was stopped goes on.
-    Without a network what is in the cache is used. Raises `BadInput` if the answer is no, if the
-    dataset has none of the files, or if it cannot be reached.
+    Cached files are not fetched again, and a stopped download continues. Without a network what is
+    in the cache is used. Raises `BadInput` if the answer is no, if the dataset has none of the
+    files, or if it cannot be reached.
     """
     what = f"the dataset {repository.id}"
     download = partial(

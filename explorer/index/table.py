@@ -61,14 +61,14 @@ T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED, LINE = "media", "skipped", "line"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
-# up to so many items we compare each with a query; among more, LanceDB finds the nearest
+# up to this many items, we compare each with a query; beyond, LanceDB finds the nearest
 LARGE = 200_000
-HELD = 2**28  # frames of clips are held in memory up to so many bytes; else each query reads them
+HELD = 2**28  # up to this many bytes, frames of clips stay in memory; else each query reads them
 # a large table's index: rows in a partition, and partitions searched (of a million rows, all)
 PARTITION, PROBES = 4096, 250
 CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
-# tidy a table with more parts, or so many rows outside the index; an older version stays readable
-# for at least so long
+# tidy a table with more parts, or more rows outside the index; older versions stay readable for at
+# least this time
 PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
 SHARE = 10_000  # rows per further part allowed, since joining rewrites all rows
 DRIFT = 0.1  # a line holds until the table has grown by this share
@@ -727,7 +727,7 @@ def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
         yield
         return
     refuse_older(uri)
-    folder, advice = Path(uri), "give the index a folder of its own"
+    folder, advice = Path(uri), "give the index its own folder"
     if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)

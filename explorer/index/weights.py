@@ -17,7 +17,7 @@ from cma.model import RetrievalModel
 
 from .moments import IndexConfig
 
-SMALL = 2**23  # up to so many bytes, an adapter's digest is computed for each query
+SMALL = 2**23  # up to this many bytes, an adapter's digest is computed for each query
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_an_index_of_an_earlier_version_is_refused_in_one_line(
 
 def test_a_file_is_no_folder_and_hidden_files_do_not_count(pictures, rebuild, tmp_path):
     with pytest.raises(
-        ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"
+        ValueError, match="p0.png: a file, expected a folder; give the index its own folder"
     ):
         rebuild(folder=pictures / "p0.png")
     (tmp_path / "index").mkdir()
@@ -491,7 +491,7 @@ def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read,
     write_shard(source / "media" / "0.tar", contents | others)
     (source / "media" / "1.tar").write_bytes(b"no tar file" * 100)
     names = [f"media/0.tar/{name}" for name in contents]
-    skipped = {"media/0.tar/../out.jpg": "leads out of", "media/1.tar": "cannot be read as a tar"}
+    skipped = {"media/0.tar/../out.jpg": "points outside", "media/1.tar": "cannot be read as a tar"}
     if of == "dataset":
         skipped = {"media/0.tar/gone.jpg": "no such member", "media/1.tar/a.jpg": "as a tar file"}
         write_named(source, [*names, *skipped])

@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
             add("--revision", default="main", help="of the hub's dataset (default: %(default)s)")
             add("--yes", action="store_true", help="fetch from the hub without asking")
         add("--out", type=Path, required=True, help="dataset folder to write")
-        without = "continue without unusable items, and in spite of unpublished counts"
+        without = "continue without unusable items, and with counts unlike the published ones"
         add("--allow-missing", action="store_true", help=without)
         add("--no-check", action="store_true", help="do not decode the media, only look for them")
         add(

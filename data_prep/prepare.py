@@ -127,7 +127,7 @@ def _count(
 
 
 def unlike_published(annotations: Annotations) -> list[str]:
-    """Return the splits with unpublished numbers of items or captions, as found / expected."""
+    """Return the splits whose counts differ from the published ones, as found / expected."""
     unlike = []
     for split, published in annotations.expected.items():
         captions = [entry.captions for entry in annotations.entries if entry.split == split]

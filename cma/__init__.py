@@ -34,8 +34,7 @@ class _Printing(logging.Handler):
 
 
 def log_to_stdout() -> None:
-    """Print the log records of `cma` and `explorer`, from INFO on, to standard output, one per
-    line.
+    """Print the log records of `cma` and `explorer`, from INFO on, to standard output.
 
     Programs and notebooks call this once; it also hides Pillow's warnings about damaged or very
     large pictures. Without it, your own `logging` and `warnings` decide. `logging.getLogger("cma")

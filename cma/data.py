@@ -84,8 +84,7 @@ load_dataset = load  # its name at the top level of cma
 
 
 def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
-    """Read a dataset folder once, and return its splits (train, val, test) that have items, by
-    name.
+    """Read a dataset folder once, and return its splits that have items, by name.
 
     This dict is also the `splits` of each of them. Raises as `load`.
     """

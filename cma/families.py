@@ -73,9 +73,7 @@ class Family:
     def tokenize(
         self, tokenizer: Any, texts: Sequence[str], places: int, max_tokens: int
     ) -> tuple[Tensor, int]:
-        """Return ids [T, L] for a tower of `places`, and how many texts were truncated to
-        `max_tokens`.
-        """
+        """Return ids [T, L] for `places`, and how many texts were truncated to `max_tokens`."""
         # half a character becomes "?"
         texts = [text.encode(errors="replace").decode() for text in texts]
         if self.lower:

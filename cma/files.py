@@ -134,8 +134,7 @@ def _first(error: ValidationError) -> tuple[ErrorDetails, str]:
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """Walk like `os.walk`, but sorted and through links; enter each real folder once (links may
-    loop).
+    """Walk like `os.walk`, but sorted and through links; enter each real folder only once.
 
     The caller can remove the name of a folder that should not be entered; `failed` receives the
     errors of unreadable ones.

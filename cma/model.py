@@ -207,8 +207,7 @@ class RetrievalModel(nn.Module):
             del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Activate the adapter `name`, or none; without one, CLIP's results are bitwise the
-        original's.
+        """Activate the adapter `name`, or none: then CLIP's results are bitwise the original's.
 
         Args:
             name: an adapter of this model, or None.
@@ -417,8 +416,7 @@ class RetrievalModel(nn.Module):
             return self._add(name, method)
 
     def reading(self, config: ReadConfig | None = None) -> ReadConfig:
-        """Return the settings for reading captions and media with the active adapter; log the
-        choice.
+        """Return the settings for reading captions and media, which the active adapter gives.
 
         Args:
             config: settings that you want instead.
@@ -558,8 +556,7 @@ class RetrievalModel(nn.Module):
         return embeddings.unflatten(0, shape)
 
     def encode_frames(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return embeddings [V * F, D] of single frames or, with a `mask` [V, F], of the frames of
-        clips.
+        """Return embeddings [V * F, D] of single frames, or of clips if `mask` [V, F] is given.
 
         Unlike `encode_images` and `encode_videos`, this takes no lock: it is for threads that work
         for the thread that holds it.

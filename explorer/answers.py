@@ -173,9 +173,7 @@ def search_both(indexes: Indexes, query: str, k: int = 5) -> dict[str, Answer]:
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """Explain why a sentence matches an item. Raises ValueError if the item's number of frames has
-    changed since it was indexed.
-    """
+    """Explain why a sentence matches an item. Raises ValueError if its number of frames changed."""
     file = index.files[item]
     path = index.path(file)
     config = index.config
@@ -231,9 +229,7 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
 
 
 def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
-    """Return the folders that hold some but not all of the media, by name; the fullest
-    `max_folders` if there are more.
-    """
+    """Return the folders that hold some but not all media, by name; the fullest `max_folders`."""
     counts: Counter[str] = Counter()
     for folder, count in Counter(index.column("folder").tolist()).items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):

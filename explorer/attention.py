@@ -48,8 +48,7 @@ def explain(
     weights: Tensor | None = None,
     max_words: int | None = None,
 ) -> Explanation:
-    """Return how much each word and patch contributes to the cosine of a sentence with a picture or
-    frames (Fig. 6).
+    """Return how much each word and patch contributes to a sentence's cosine with frames.
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting
     Bi-Modal and Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights
@@ -128,8 +127,7 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Return R [N, L, L]: how much token j of the first layer contributes to token i of the last,
-    for score `y`.
+    """Return R [N, L, L]: how much input token j contributes to output token i, for score `y`.
 
     R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA
     * A)+.
@@ -174,9 +172,7 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
 
 
 def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int, int, int]:
-    """Return the box (left, top, right, bottom; pixels) of a picture of `size` (w, h) that CLIP
-    sees.
-    """
+    """Return the box (left, top, right, bottom) that CLIP sees of a picture of `size` (w, h)."""
     images = processor.image_processor
     if not images.do_center_crop:
         return 0, 0, *size

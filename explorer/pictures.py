@@ -57,9 +57,7 @@ def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
 
 @lru_cache(maxsize=65536)
 def ratio(path: Path, file: MediaFile) -> float:
-    """Return a picture's width / height from its header alone; 4 / 3 for clips and unreadable
-    files.
-    """
+    """Return a picture's width / height from its header; 4 / 3 for clips and unreadable files."""
     # a decoder can raise anything
     with (
         contextlib.suppress(Exception),

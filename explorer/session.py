@@ -208,9 +208,7 @@ class Session:
         self._more(wanted | {"start": 0}, found, pictured)
 
     def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
-        """Return one model's answer to a sentence (without its `-words`), a picture or clip, or
-        both.
-        """
+        """Return a model's answer to a sentence (without `-words`), a picture or clip, or both."""
         words = wanted["text"].split()
         without = [word[1:] for word in words if word[0] == "-" and word != "-"]
         text = " ".join(word for word in words if word[0] != "-")
@@ -320,9 +318,7 @@ class Session:
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
 
     def _open(self, wanted: Wanted, found: Columns) -> None:
-        """Send a result for the large view: the picture, its facts, and the part that the model
-        saw.
-        """
+        """Send a result for the large view: picture, facts, and the part that the model saw."""
         one, item = found[wanted["column"]], wanted["item"]
         path, file = one.file(item)
         at = one.moment(item)

@@ -57,8 +57,7 @@ class AdaptedTower(nn.Module):
 
 
 def adapter_tensors(adapter: CrossModalAdapters, tower: str) -> dict[str, Tensor]:
-    """Return an adapter's tensors for a tower, with own and shared rows of the up-projection
-    joined.
+    """Return an adapter's tensors for a tower; own and shared rows of `up` are joined.
 
     They are down_weight [S, r, W], down_bias [S, r], up_weight [S, W, r] and up_bias [S, W].
     """

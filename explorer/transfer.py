@@ -21,9 +21,7 @@ class Arrivals:
         self.parts: dict[str, list[bytes]] = {}  # of the file being received
 
     def add(self, name: str, number: int, parts: int, content: bytes) -> bool:
-        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError if
-        refused.
-        """
+        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise ValueError(

@@ -53,8 +53,7 @@ class Animation:
         self.seconds = float(self.starts[-1])
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of one frame every 1 / `fps` s from `start` to `end` (seconds); at least
-        one.
+        """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         For frames of equal length the result is that of `VideoFile.sampled`, but a `start` or `end`
         inside a frame is not rounded: that frame is included. Raises ValueError if the animation

@@ -119,8 +119,7 @@ def _developed(path: Path, enough: int | None) -> Image.Image:
 def to_pixels(
     pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: Any
 ) -> Tensor:
-    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; all code here uses
-    this.
+    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W].
 
     `settings`, such as `do_normalize=False`, go to the image processor. Without rescaling and
     normalising the pixels stay uint8, a quarter of the size, and `normalized` does the rest later.
@@ -136,9 +135,7 @@ def to_pixels(
 
 
 def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
-    """Rescale and normalise uint8 frames [..., 3, H, W] of `to_pixels` as the processor would, on
-    their device.
-    """
+    """Rescale and normalise uint8 frames [..., 3, H, W] as the processor does, on their device."""
     settings: Any = image_processor  # transformers does not declare what a processor holds
     pixels = frames * (settings.rescale_factor if settings.do_rescale else 1.0)
     if not settings.do_normalize:

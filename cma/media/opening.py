@@ -27,9 +27,7 @@ class MediaError(ValueError):
 
 
 class Member(NamedTuple):
-    """Where a member of a shard begins, and its size, in bytes; `problem`: why we refuse it, if we
-    do.
-    """
+    """Where a member of a shard begins, and its size (bytes); `problem`: why we refuse it."""
 
     begin: int
     size: int

@@ -43,8 +43,7 @@ def read_frames(
     end: Seconds = None,
     take: Callable[[Image.Image], T] = as_shown,  # type: ignore[assignment]  # T is its type then
 ) -> list[T]:
-    """Read RGB frames of a clip: one every 1 / `fps` seconds, but at most `max_frames`, evenly
-    spread.
+    """Read RGB frames of a clip, one every 1 / `fps` seconds; of more, `max_frames` evenly spread.
 
     `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames,
     which come in the order of their names, whatever `fps` is. With `fps` None every frame counts.
@@ -133,9 +132,7 @@ def _opened(path: Path) -> Clip:
 
 
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
-    """Open a clip and choose the indices, ascending, of the frames to read; `part`: fps, start,
-    end.
-    """
+    """Open a clip and choose the frames to read, ascending; `part`: fps, start, end."""
     clip = _opened(path)
     try:
         considered = clip.sampled(*part)

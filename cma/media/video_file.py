@@ -73,8 +73,9 @@ class VideoFile:
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of one frame every 1 / `fps` s from `start` to `end` (seconds); at least
-        one. They are right if the frame rate of the video is constant.
+        """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
+
+        They are right if the frame rate of the video is constant.
 
         Raises ValueError if the clip ends before `start`.
         """
@@ -172,9 +173,7 @@ def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a frame to [H, W, 3] by ffmpeg's filter, like decord (`to_ndarray` differs above 8
-    bits).
-    """
+    """Convert a frame to [H, W, 3] by ffmpeg's filter, like decord (`to_ndarray` may differ)."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         None, frame.width, frame.height, frame.format, time_base=frame.time_base

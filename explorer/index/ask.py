@@ -368,9 +368,7 @@ class MediaIndex:
     def _query(
         self, text: str, where: Where, like: Like | None, without: str | Sequence[str] | None
     ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor], Where]:
-        """Return the arguments of `_ranked`: the query as a vector [1, D], how to compare it, the
-        filter.
-        """
+        """Return the arguments of `_ranked`: query vector [1, D], comparison and filter."""
         more = [without] if isinstance(without, str) else [*(without or ())]
         if like is None and not more:
             return self.vector_of_text(text), self._compare, where
@@ -404,25 +402,19 @@ class MediaIndex:
         return found
 
     def frame_weights(self, text: str, item: int) -> Tensor:
-        """Return the weights [F] of an item's frames: softmax_f(t . v_f / τ), or 1 / F
-        (mean_pooled).
-        """
+        """Return the weights [F] of an item's frames: softmax_f(t . v_f / τ), or 1 / F."""
         matches = self.frames(item) @ self._encode([text])[0]
         if self.config.similarity == "mean_pooled":
             matches = torch.zeros_like(matches)
         return (matches / self.config.temperature).softmax(0)
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
-        """Return the cosine [T, V] of every text with all `items` (default: all), by all their
-        frames.
-        """
+        """Return the cosine [T, V] of every text with `items` (default: all), by all frames."""
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), integers(chosen))
 
     def right(self, text: str, items: Sequence[int] | None = None) -> list[int]:
-        """Return the items (of `items`) that have `text` as a caption, ignoring case and extra
-        spaces.
-        """
+        """Return the items with `text` as a caption, ignoring case and extra spaces."""
         wanted = _folded(text)
         if items is None:
             same = torch.tensor([caption == wanted for caption in self._captions], dtype=torch.bool)
@@ -437,8 +429,7 @@ class MediaIndex:
         return list(map(_folded, self.captions))
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Return {item: [item and its copies]} for the ranked items that are no copy of a better
-        one.
+        """Return {item: [item and its copies]} for ranked items that copy no better one.
 
         Hashes compare grey values, so copies must also have a cosine of at least `ALIKE`: most
         pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
@@ -456,9 +447,7 @@ class MediaIndex:
         return copies
 
     def moments(self, items: Sequence[int]) -> dict[int, list[int]]:
-        """Return {item: [item and the other moments of its clip]} for each ranked clip's best
-        moment.
-        """
+        """Return {best moment: [it and the other moments of its clip]} for ranked items."""
         found: dict[int | str, list[int]] = {}
         for item, clip in zip(items, self._clips(integers(items)), strict=True):
             found.setdefault(clip, []).append(item)
@@ -503,8 +492,7 @@ class MediaIndex:
         where: Where,
         max_items: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines) of at most `max_items` that match `where`, best first, ties by
-        item.
+        """Return at most `max_items` (items, cosines) matching `where`, best first, ties by item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """

@@ -100,8 +100,7 @@ class Building:
         self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
-        """Use the undamaged parts of an existing table of the same model, adapter, scale and
-        config.
+        """Use the undamaged parts of a table of the same model, adapter, scale and config.
 
         Refuses (ValueError, OSError) a `shared` table of another model, and a damaged one unless
         this process reads all files (`whole`).
@@ -208,9 +207,7 @@ class Building:
             )
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Note that an item exists; queue it for writing if it is new, or its time or captions
-        changed.
-        """
+        """Note that an item exists; queue it for writing if it is new or has changed."""
         if vectors is not None:
             self._new.append((file, vectors))
         elif file != self.keys.get(file.key):
@@ -276,9 +273,7 @@ class Building:
                     yield moment, read[number] if isinstance(read, list) else read
 
     def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
-        """Call `read` and return its result (file, …); put a MediaError in place of any other
-        error.
-        """
+        """Return the result of `read`, or (file, the error as a MediaError)."""
         try:
             return read(file, *more)
         except MediaError as error:

@@ -23,8 +23,7 @@ Problem = tuple[str, str]  # name of an unreadable file or folder (or "2 .heic")
 
 @dataclass(frozen=True)
 class MediaFile:
-    """One picture, clip or moment of a clip: its shown `file_name`, and its path `media` below the
-    media root.
+    """One picture, clip or moment: its shown `file_name`, and its path `media` below the root.
 
     `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
     of a clip. These are from the time of reading: `size` (bytes), `modified` (ns, when it was last
@@ -136,8 +135,7 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """Return `file` with its size, times and content hash (that of `old` if size and time are
-    equal).
+    """Return `file` with size, times and content hash (of `old`, if size and time are equal).
 
     Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it
     fails.
@@ -196,9 +194,7 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
 
 
 def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
-    """Return (path, reason why it is refused, or "") for each member of a shard; else the file
-    itself.
-    """
+    """Return (path, reason to refuse it or "") for each member of a shard, or for the file."""
     shard = folder / path
     if path.suffix != ".tar" or path.name.startswith(".") or not shard.is_file():
         return [(path, "")]

@@ -130,9 +130,7 @@ def reading(method: Callable) -> Callable:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """The items of a large table nearest to a query, ascending, with their `compared` and row
-    numbers.
-    """
+    """The items of a large table nearest to a query, ascending, `compared`, with row numbers."""
 
     items: Tensor
     units: Tensor
@@ -276,9 +274,7 @@ class Table:
         return np.where(ascending[places] == ids, items[places], -1)
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
-        """Return columns of all rows, or of those that fulfil a condition in SQL, with the rows'
-        numbers.
-        """
+        """Return columns and numbers of all rows, or of those that fulfil a condition in SQL."""
         return self._search(names, condition).to_arrow()
 
     def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
@@ -423,9 +419,7 @@ class Table:
     @cached_property
     @reading
     def _held_frames(self) -> list[Tensor]:
-        """The frames of all items, kept because checking them in each query would dominate its
-        time.
-        """
+        """The frames of all items, kept because checking them takes longer than a query."""
         with self._lock:
             if "_held_frames" in vars(self):
                 return vars(self)["_held_frames"]
@@ -590,9 +584,7 @@ class Table:
                 self._created(SKIPPED, schema).add(pa.Table.from_pylist(rows, schema))
 
     def tidy(self) -> None:
-        """Join small parts, delete old versions and update a large table's index, each if
-        worthwhile.
-        """
+        """Join small parts, delete old versions and update the index, each if worthwhile."""
         with storage_errors(self.uri, WROTE):
             newest = self._newest()
             if newest is None:

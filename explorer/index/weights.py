@@ -78,8 +78,7 @@ def identify(model: RetrievalModel) -> Digests:
 
 
 class ActiveWeights:
-    """The weights of a model's backbone and active adapter: their `digests`, and whether they have
-    changed.
+    """The weights of a model's backbone and active adapter: `digests`, and whether they changed.
 
     An adapter of at most `SMALL` bytes is compared each time, so we notice every change. The
     backbone, and a larger adapter such as full fine-tuning, are read again only after a change that
@@ -110,8 +109,7 @@ class ActiveWeights:
         return Header(identity(model.clip), self.adapter, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
-        """Return the name of the part that differs from `digests`, with the same adapter active, or
-        "".
+        """Name the part that differs from `digests`, with the same adapter active, or return "".
 
         This removes or adds no hook, unless the weights must be read again.
         """

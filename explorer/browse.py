@@ -22,7 +22,7 @@ class Dates:
         self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
 
     def newest(self, items: np.ndarray | list[int]) -> list[int]:
-        """Return items in the order of their dates, the newest first; ties in the order given."""
+        """Return items by date, the newest first; ties keep the order given."""
         backwards = np.asarray(items, int)[::-1]
         return backwards[self.all[backwards].argsort(kind="stable")][::-1].tolist()
 
@@ -43,13 +43,13 @@ def newest(dates: Dates, k: int, where: Where) -> Answer:
 
 
 def by_date(answer: Answer, dates: Dates) -> Answer:
-    """Put the results in the order of their dates, the newest first."""
+    """Sort the results by date, the newest first."""
     held = {one[0]: one for one in answer.ranked}
     return replace(answer, ranked=[held[item] for item in dates.newest(list(held))])
 
 
 def first(named: Answer, answer: Answer) -> Answer:
-    """Put the results that are `named` before the others of an answer."""
+    """Move the results that are also in `named` to the front of an answer."""
     known = {one[0] for one in named.ranked}
     others = [one for one in answer.ranked if one[0] not in known]
     return replace(

@@ -43,8 +43,10 @@ Wanted = dict
 
 @dataclass(frozen=True)
 class Found:
-    """One model's answer; the query's embedding [D], if there are clips; items found by name; and
-    whether it only lists the newest.
+    """One model's answer, and what the messages about it need.
+
+    The query's embedding [D] (if there are clips), the items found by name, and whether the answer
+    only lists the newest.
     """
 
     answer: answers.Answer
@@ -84,9 +86,9 @@ Columns = dict[str, Found]  # the answers to a query, by the labels of the model
 class Session:
     """Answers one front end about galleries by their names; `send` takes (content, buffers).
 
-    `k` results of each model are sent at a time. `on_page`: the page runs on this computer, so it
-    can open files and show them in their folders. Raises ValueError for no galleries, or k outside
-    1 to `MAX_HITS`.
+    It sends `k` results of each model at a time. `on_page`: the page runs on this computer, so it
+    can open files and show them in their folders. Raises ValueError without galleries, or for k
+    outside 1 to `MAX_HITS`.
     """
 
     def __init__(
@@ -105,9 +107,9 @@ class Session:
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
         self._arrivals = Arrivals()
-        self._tasks: WeakSet[Task] = WeakSet()  # those that wait or run
-        self._playing: Wanted | None = None  # the part of a clip that is wanted
-        worker()  # made here, so that it counts the cell that makes the first explorer
+        self._tasks: WeakSet[Task] = WeakSet()  # waiting or running
+        self._playing: Wanted | None = None  # the part of a clip being prepared
+        worker()  # start it here, so that it counts the cell that makes the first explorer
         self.setup = {
             "media": list(galleries),
             "query": query,
@@ -118,7 +120,7 @@ class Session:
         }
 
     def receive(self, wanted: Wanted, buffers: Sequence[memoryview] = ()) -> None:
-        """Handle a message without waiting; the one thread does all work with the model."""
+        """Handle a message without waiting; a single thread does all work with the model."""
         do = wanted["do"]
         if do in (*OURS, "cancel"):
             for task in list(self._tasks):
@@ -142,7 +144,7 @@ class Session:
             self.send({"is": "pong", **wanted})
 
     def close(self) -> None:
-        """Stop all work and forget everything, because the page was closed."""
+        """Stop all work and forget everything, when the page is closed."""
         self.receive({"do": "cancel"})
         self.send = lambda content, buffers=None: None
         self._playing = None
@@ -153,9 +155,7 @@ class Session:
         self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": waits})
 
     def _guarded(self, wanted: Wanted, given: object) -> None:
-        """Handle a request, or send its error in one line. Requests about an old search are
-        ignored.
-        """
+        """Handle a request, or send its error in one line; ignore requests about an old search."""
         try:
             new = wanted["do"] in ("media", "search", "missed", "file", "cost")
             if (about := given if new else self._found.get(wanted["id"])) is not None:
@@ -208,9 +208,7 @@ class Session:
         self._more(wanted | {"start": 0}, found, pictured)
 
     def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
-        """Return the answer of one model to a sentence, without its `-words`, a picture or clip,
-        or both.
-        """
+        """Return a model's answer to a sentence (without `-words`), a picture or clip, or both."""
         words = wanted["text"].split()
         without = [word[1:] for word in words if word[0] == "-" and word != "-"]
         text = " ".join(word for word in words if word[0] != "-")
@@ -231,7 +229,7 @@ class Session:
         return Found(answer, vector, named)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
-        """Return the file whose like is searched for: one that was sent, or one of the media."""
+        """Return the file used as the query: one that was sent, or one of the media."""
         if not (name := wanted["like"] or wanted["file"]):
             return None
         if name == wanted["file"] and name in self._arrivals.kept:
@@ -269,14 +267,14 @@ class Session:
         self.send(about, pictured)
 
     def _cost(self, wanted: Wanted, _: Task) -> None:
-        """Send how many frames a search still has to embed, and how long that takes."""
+        """Send how many frames a search still has to embed, and the seconds that this takes."""
         gallery = self.galleries[wanted["media"]]
         frames = gallery.frames(wanted["adapters"], wanted["strength"])
         seconds = frames * gallery.pace() if frames else 0
         self.send({"is": "cost", **wanted, "frames": frames, "seconds": seconds})
 
     def _why(self, wanted: Wanted, found: Columns) -> None:
-        """Send why one result matches a sentence."""
+        """Send the explanation of one result's match with a sentence."""
         one = found[wanted["column"]]
         why = answers.why(one.answer.index, one.answer.query, wanted["item"])
         weights = {
@@ -305,7 +303,7 @@ class Session:
     # ---- with files
 
     def _thumbs(self, wanted: Wanted, found: Columns) -> None:
-        """Send small pictures of some results, of a clip its best moment."""
+        """Send small pictures of some results; for a clip, of its best moment."""
         problems, contents = [], []
         for column, item in wanted["items"][:MAX_THUMBS]:
             path, file = found[column].file(item)
@@ -320,9 +318,7 @@ class Session:
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
 
     def _open(self, wanted: Wanted, found: Columns) -> None:
-        """Send a result at the size of the large view, what is known about it, and the part of it
-        that the model saw.
-        """
+        """Send a result for the large view: picture, facts, and the part that the model saw."""
         one, item = found[wanted["column"]], wanted["item"]
         path, file = one.file(item)
         at = one.moment(item)
@@ -340,13 +336,13 @@ class Session:
         self.send({"is": "open", **wanted, **about}, [pictures.jpeg(picture), seen])
 
     def _number(self, path: Path) -> str:
-        """Return the number by which the page may request a file that was opened in it."""
+        """Return the number under which the page may request an opened file."""
         number = hashlib.sha256(os.fsencode(path)).hexdigest()
         self.opened[number] = path
         return number
 
     def _clip(self, wanted: Wanted, found: Columns) -> None:
-        """Send the part of a clip around a moment in a form that the browser plays."""
+        """Send the part of a clip around a moment, in a format that the browser plays."""
         path, file = found[wanted["column"]].file(wanted["item"])
         chosen = path, file, wanted["at"], wanted["form"]
         content, start = playing.part(*chosen, lambda: self._playing is wanted)
@@ -364,7 +360,7 @@ class Session:
         if not self.setup["page"]:
             raise ValueError("only a page on this computer can show files in their folders")
         path, _ = found[wanted["column"]].file(wanted["item"])
-        folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is none
+        folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is no folder
         webbrowser.open(folder.as_uri())
 
     def _file(self, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
@@ -375,13 +371,13 @@ class Session:
 
 
 def _files(name: str) -> int:
-    """How many files an entry of `skipped` stands for: "248 .heic" for 248."""
+    """Return how many files an entry of `skipped` stands for: 248 for "248 .heic"."""
     number, _, suffix = name.partition(" ")
     return int(number) if number.isdecimal() and suffix.startswith(".") else 1
 
 
 def _where(wanted: Wanted) -> Where:
-    """Return the filter that a request asks for."""
+    """Return a request's filter."""
     year = int(wanted["year"]) if wanted["year"] else None
     return Where(wanted["kind"] or None, wanted["folder"], year)
 
@@ -396,7 +392,7 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 
 
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
-    """Return a result in the form that the front end takes."""
+    """Return a result as the front end expects it."""
     file, copies = hit.file, index.files[hit.alike]
     moments = index.files[hit.moments[:MAX_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))

@@ -1,4 +1,4 @@
-"""The five styles of captions for a scene, and whether a caption is true of a scene.
+"""Caption a scene in five styles, and decide whether a caption is true of a scene.
 
 A caption lists the things, is a sentence, says where things are, counts them and names the colour
 of the background, or mentions only a part. All take their words from the scene's record.
@@ -63,7 +63,7 @@ class Caption:
         ]
 
     def is_true_of(self, scene: Scene) -> bool:
-        """Whether all that the caption claims is true of a scene; the scene may show more."""
+        """Return whether all claims of the caption are true of a scene, which may show more."""
         return all(self.claims(scene))
 
     def relevance(self, scene: Scene) -> float:
@@ -214,8 +214,8 @@ def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> 
 
 
 def describe_contrast(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
-    """Return the caption that tells a scene from its partner; both get the same words with one
-    `seed`.
+    """Return the caption that distinguishes a scene from its partner; one `seed` gives both the
+    same words.
     """
     return CAPTION_STYLES[CONTRAST_STYLES[kind]](
         CaptionWriter(scene, lexicon, random.Random(f"twin {seed}"))
@@ -223,7 +223,7 @@ def describe_contrast(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: 
 
 
 def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:
-    """Return the highest text-to-image R@1 in %, that of a perfect reader.
+    """Return the highest possible text-to-image R@1 in %, that of a perfect model.
 
     captions: the captions of each scene in the gallery. A caption that is true of n scenes counts 1
     / n.

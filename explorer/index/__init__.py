@@ -4,10 +4,10 @@ Picture a table. Each picture or clip is one row; a long clip is as many rows as
 row holds what is known about the file and the embeddings of its frames; the row of a moment holds
 the frames of its own seconds.
 
-`listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
-pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), `ask` compares a query
-with them, and `chance` says which answers are better than chance. `weights` identifies the model
-that made the embeddings, so that no other model is compared with them.
+`listing` finds the files and `embed` turns them into rows, for which `moments` cuts clips and
+`copies` hashes pictures; `rows` defines a row, `table` stores them (LanceDB), `ask` compares a
+query with them, and `chance` decides which answers are better than chance. `weights` identifies the
+model that made the embeddings, so that no other model is compared with them.
 """
 
 from typing import TYPE_CHECKING

@@ -4,10 +4,11 @@
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
-We embed the media before the page opens, and keep the embeddings. The page shows small previews,
-and a whole file only when you open it. Its address contains a token, so other users of this
-computer cannot open it. Your browser keeps the token in a cookie, and we keep it in a file that
-only you can read, so an open page works again after its server restarts.
+The page opens at once. We embed the media meanwhile, keep the embeddings, and follow what changes
+in the folders. The page shows small previews, and a whole file only when you open it. Its address
+contains a token, so other users of this computer cannot open it. Your browser keeps the token in a
+cookie, and we keep it in a file that only you can read, so an open page works again after its
+server restarts.
 """
 
 import argparse
@@ -74,6 +75,8 @@ def serve(galleries: dict, port: int, browser: bool) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        for gallery in galleries.values():
+            gallery.stop()
         private(f"cma-explorer-{port}.html").unlink(missing_ok=True)
 
 
@@ -133,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        galleries = explorer.demo_galleries() if demo else explorer.open_galleries(**settings)
+        galleries = (
+            explorer.demo_galleries() if demo else explorer.open_galleries(**settings, at_once=True)
+        )
         serve(galleries, port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

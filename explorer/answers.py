@@ -136,6 +136,8 @@ def ask(
         raise ValueError(f"k={k}: expected at least 1")
     start = time.perf_counter()
     index = index.now()
+    if not len(index):  # nothing is embedded yet
+        return Answer(index, query, k, [], frozenset(), time.perf_counter() - start, False)
     if like is not None and not query and not without:
         items, scores = index.ranking_media(like, where)  # as `query_media`, to the last bit
     else:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -15,9 +15,10 @@ from cma.backbone import PHOTOGRAPHS, Device, load_backbone
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
-from explorer.index import MediaIndex, find
+from explorer.index import MediaIndex, Turn, find
 
 from .browse import Dates
+from .growth import Growth
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
@@ -59,6 +60,63 @@ class Gallery:
         self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
+        # until all is embedded, an index of what there is, without embeddings
+        self.listing: MediaIndex | None = None
+        self.growth: Growth | None = None
+
+    def start(self) -> None:
+        """List the files, and embed them in a thread; meanwhile the indexes hold what is embedded
+        so far, and `listing` holds all. Then follow the folder. Raises as `find`.
+        """
+        if self.is_open or self.growth:
+            return
+        keys = list(dict.fromkeys([_key(None, 1.0), _key(self.adapter, 1.0)]))
+        self.growth = Growth(self, keys)
+        self.list_again()
+        for key in keys:
+            listing = cast(MediaIndex, self.listing)
+            if key[0]:
+                with self.model.using(*key):
+                    listing = MediaIndex.listed(*self._listed(key[0]))
+            self._indexes[key] = listing.empty()
+        self.growth.total = len(cast(MediaIndex, self.listing))
+        self.growth.start()
+
+    def stop(self) -> None:
+        """Stop what `start` began; what is embedded is kept."""
+        if self.growth:
+            self.growth.stop()
+
+    @property
+    def watched(self) -> Path | None:
+        """The folder whose changes are followed: one whose embeddings are kept."""
+        if self.folder and isinstance(self.source, str | Path):
+            return Path(self.source).expanduser().absolute()
+        return None
+
+    def list_again(self) -> None:
+        """List the files as they are now. Raises as `find`."""
+        self.listing = MediaIndex.listed(*self._listed(None))
+
+    def grow(
+        self, adapter: str | None, scale: float, turn: Turn
+    ) -> Generator[tuple[MediaIndex, int, int]]:
+        """Do what `index` does, and yield the index so far, and how many files of how many are
+        done; see `MediaIndex.grow`.
+        """
+        key = _key(adapter, scale)
+        with self.model.using(*key):
+            listing = MediaIndex.listed(*self._listed(adapter))
+        source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
+        return listing.grow(source, self._kept(*key), self.max_files, turn)
+
+    def _listed(self, adapter: str | None) -> tuple:
+        return self.model, self.source, self._reading(adapter), self.max_files
+
+    def hold_grown(self, key: tuple[str | None, float], index: MediaIndex) -> bool:
+        """Use what is embedded so far; whether it has changed."""
+        before, self._indexes[key] = self._indexes[key], index
+        return before.table is not index.table
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
         """Return the index for an adapter at a scale; None or scale 0 means CLIP alone.
@@ -70,6 +128,8 @@ class Gallery:
         with self.model.using(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
+                if self.growth and key in self.growth.keys:
+                    self.stop()  # the model was trained meanwhile
                 self._indexes[key] = MediaIndex.build(
                     self.model,
                     cast(data.RetrievalDataset, self.source),  # or a folder, but not open
@@ -131,7 +191,7 @@ class Gallery:
         """Estimate how many frames `indexes` has to embed; 0 if unknown."""
         if self.is_open or not self._indexes:
             return 0
-        index = next(iter(self._indexes.values()))
+        index = self.listing or next(iter(self._indexes.values()))
         new = {_key(name, scale) for name in adapters} - self._indexes.keys()
         missing = sum(max(0, len(index) - self._embedded(*key)) for key in new)
         return round(missing * index.lengths.double().mean().item())
@@ -145,15 +205,19 @@ class Gallery:
 
     def pace(self) -> float:
         """Estimate the seconds to read and embed a frame."""
-        index = self.first()
+        index, there = self.first(), self.shown()
         start = time.perf_counter()
-        index.ranking_media(index.files[0])
-        return (time.perf_counter() - start) / index.length(0)
+        index.vector_of(there.files[0])
+        return (time.perf_counter() - start) / there.length(0)
+
+    def shown(self) -> MediaIndex:
+        """Return an index of all media, which may be without embeddings."""
+        return self.listing or self.first().now()
 
     def dates(self) -> Dates:
-        """Return the items' dates, read again when the table has grown or shrunk."""
-        index = self.first().now()
-        if self._dates is None or len(self._dates.all) != len(index):
+        """Return the dates of the items `shown`, read again when the table has grown or shrunk."""
+        index = self.shown()
+        if self._dates is None or self._dates.index.table is not index.table:
             self._dates = Dates(index)
         return self._dates
 
@@ -170,6 +234,7 @@ def open_galleries(
     backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
     max_files: int | None = None,
+    at_once: bool = False,
 ) -> dict[str, Gallery]:
     """Return galleries by name, one per folder of `media`, or else the benchmarks' test splits.
 
@@ -180,6 +245,7 @@ def open_galleries(
             for `media` a CLIP for photographs from the hub (or else "mini").
         index: The folder that keeps the embeddings.
         max_files: If a gallery has more files, this many are indexed, evenly spread over all.
+        at_once: Return before anything is embedded; threads embed (`Gallery.start`).
 
     Raises:
         OSError, ValueError: Something given cannot be used; the message says what to do.
@@ -211,7 +277,10 @@ def open_galleries(
     if max_files is not None:
         galleries = {name: one.at_most(max_files) for name, one in galleries.items()}
     for gallery in galleries.values():
-        gallery.indexes([None, gallery.adapter])
+        if at_once:
+            gallery.start()
+        else:
+            gallery.indexes([None, gallery.adapter])
     return galleries
 
 

@@ -23,6 +23,7 @@ from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
+from .growth import Growth
 from .transfer import MAX_MEGABYTES, Arrivals, copy_into
 from .work import Task, worker
 
@@ -171,10 +172,30 @@ class Session:
     def _media(self, wanted: Wanted, _: Task) -> None:
         """Send the choices that a gallery offers; a new gallery is embedded first."""
         gallery = self.galleries[wanted["media"]]
-        index, model = gallery.first(), gallery.model
+        self.send({"is": "media", **wanted, **self._offer(gallery)})
+        if gallery.growth:
+            gallery.growth.listeners.add(self)
+            self.grown(gallery.growth, False)
+
+    def grown(self, growth: Growth, fresh: bool) -> None:
+        """Send how much of a gallery is embedded; `fresh`: a search would now find other things."""
+        name = next(name for name, one in self.galleries.items() if one is growth.gallery)
+        about = {
+            "done": growth.done,
+            "total": growth.total,
+            "seconds": growth.seconds,
+            "fresh": fresh,
+            "text": growth.problem,
+            "offer": self._offer(growth.gallery) if fresh and growth.is_done else None,
+        }
+        self.send({"is": "growing", "media": name, **about})
+
+    def _offer(self, gallery: Gallery) -> dict:
+        """Return what a gallery offers to choose from."""
+        index, model = gallery.shown(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
         kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
-        offer = {
+        return {
             "items": len(index),
             "about": backbone_text(model.clip.config.name_or_path),
             "adapter": gallery.adapter,
@@ -186,7 +207,6 @@ class Session:
             "examples": answers.examples(index),
             "skipped": skipped,
         }
-        self.send({"is": "media", **wanted, **offer})
 
     def _search(self, wanted: Wanted, task: Task) -> None:
         """Rank the media by every model, or list the newest, and send the first results."""
@@ -197,7 +217,7 @@ class Session:
             task.total = gallery.frames(*chosen)
             indexes = gallery.indexes(*chosen)
             first = next(iter(indexes.values()))
-            like = self._like(first, wanted)
+            like = self._like(gallery.shown(), wanted)
             found = {label: self._ask(index, like, wanted) for label, index in indexes.items()}
             if like is not None:
                 pictured.append(pictures.thumbnail(first.path(like), like))
@@ -216,14 +236,14 @@ class Session:
         asked = index, text, self.k, like, without
         answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
-            answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
+            answer = browse.by_date(answer)
         vector: Tensor | None = None
         named: frozenset[int] = frozenset()
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
-        if (text or like) and index.column("is_clip").any():
+        if (text or like) and answer.ranked and index.column("is_clip").any():
             query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
             vector = query[0]
         return Found(answer, vector, named)

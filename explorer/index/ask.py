@@ -9,8 +9,8 @@ the answer is exact.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -138,12 +138,70 @@ class MediaIndex:
         """
         if (store is None and shard != (0, 1)) or (store is not None and folder is not None):
             raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
-        with model.lock:
-            weights = ActiveWeights(model)
-            header = weights.header(model, IndexConfig.of(model.reading(config)))
+        weights, header = cls._made_with(model, config)
         uri, shared = (folder, False) if store is None else (store, True)
         built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)
+
+    @staticmethod
+    def _made_with(
+        model: RetrievalModel, config: ReadConfig | None
+    ) -> tuple[ActiveWeights, Header]:
+        with model.lock:
+            weights = ActiveWeights(model)
+            return weights, weights.header(model, IndexConfig.of(model.reading(config)))
+
+    @classmethod
+    def listed(
+        cls,
+        model: RetrievalModel,
+        source: embed.Source,
+        config: ReadConfig | None = None,
+        max_files: int | None = None,
+    ) -> MediaIndex:
+        """Return an index of what is in a source, in memory: it knows the files and when they were
+        changed, but has no embeddings, so it can be browsed, not searched. Raises as `build`.
+        """
+        weights, header = cls._made_with(model, config)
+        root, files, _ = listing.find(source)
+        files = list({file.key: file for file in files}.values())
+        files = [files[place] for place in embed.spread(len(files), max_files)]
+        days = [np.datetime64(embed.modified(root / one.media), "ns") for one in files]
+        dated = [
+            replace(file, date=str(day.astype("datetime64[s]")))
+            for file, day in zip(files, days, strict=True)
+        ]
+        rows = table.Table.new(None, header, root)
+        rows.add([(file, torch.zeros(1, 1)) for file in dated])
+        return cls(model=model, weights=weights, table=rows.now())
+
+    def empty(self) -> MediaIndex:
+        """An index of the same media and model without items."""
+        return replace(self, table=Table.new(None, self.table.header, self.media_root))
+
+    def grow(
+        self,
+        source: embed.Source,
+        folder: str | Path | None,
+        max_files: int | None,
+        turn: embed.Turn,
+    ) -> Generator[tuple[MediaIndex, int, int]]:
+        """Do what `build` does with the model of this index, the newest files first, and yield the
+        index so far, how many files are done, and how many there are. Each batch is embedded within
+        a `turn`. Raises ValueError if the model's weights change meanwhile.
+        """
+
+        @contextmanager
+        def acting() -> Iterator[None]:
+            with turn(), self.using():
+                yield
+
+        steps = embed.grow(
+            self.model, source, self.table.header, folder, max_files=max_files, turn=acting
+        )
+        with closing(steps):
+            for step in steps:
+                yield replace(self, table=step.table), step.done, step.total
 
     def save(self, folder: str | Path, media_root: str | Path | None = None) -> None:
         """Write the index to `folder`, whole or not at all; it waits and raises like `build`.

@@ -8,8 +8,8 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -33,14 +33,27 @@ from .moments import IndexConfig
 from .table import MEMORY, StorageError, Table, address, writing
 from .weights import Header
 
-BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
-# files read at once; the most and the fewest frames that a core embeds at once
-FILES, FRAMES, FEW = 32, 128, 4
+BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds,
+SHARE = 0.2  # or this share of the time since it began, but at least a second
+# files read at once, and between two turns of others; most and fewest frames that a core embeds at
+# once
+FILES, POLITE, FRAMES, FEW = 32, 8, 128, 4
 logger = logging.getLogger("explorer.index")
 
 Source = RetrievalDataset | str | Path
 # the result of reading a file: pixels [F, 3, H, W], an error, or None if we have its embeddings
 Read: TypeAlias = Tensor | MediaError | None
+# within which a batch is embedded, so that others may use the model between two batches
+Turn = Callable[[], AbstractContextManager]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a build is: the table as it was last written, and `done` of `total` files."""
+
+    table: Table
+    done: int
+    total: int
 
 
 def build(
@@ -56,6 +69,25 @@ def build(
 
     A `shared` table is never replaced.
     """
+    *_, last = grow(model, source, header, uri, shard, shared, max_files)
+    return last.table
+
+
+def grow(
+    model: RetrievalModel,
+    source: Source,
+    header: Header,
+    uri: str | Path | None,
+    shard: tuple[int, int] = (0, 1),
+    shared: bool = False,
+    max_files: int | None = None,
+    turn: Turn | None = None,
+) -> Generator[Step]:
+    """Do what `build` does, and yield how far it is after every file.
+
+    With a `turn` the newest files come first, and the model is held within that alone, otherwise
+    until the end.
+    """
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
@@ -64,14 +96,28 @@ def build(
     files = [files[place] for place in spread(len(files), max_files)]
     uri = address(uri)
     with writing(uri, shard):
-        building = Building(model, Table.new(uri, header, root), root)
+        building = Building(model, Table.new(uri, header, root), root, turn)
         if uri != MEMORY:
             building.take_over(shared, whole=count == 1)
         own = files[number::count]
+        if turn:
+            own.sort(key=lambda file: -modified(root / file.media))
         # a moment belongs to the shard of its clip
         others = {file.key for file in files} - {file.key for file in own}
-        building.run(own, () if number else problems, others, shard)
-        return building.table.now()
+        step = Step(building.table.now(), 0, len(own))
+        yield step
+        for done, written in building.run(own, () if number else problems, others, shard):
+            step = Step(building.table.now() if written else step.table, done, len(own))
+            yield step
+        yield Step(building.table.now(), len(own), len(own))
+
+
+def modified(path: Path) -> int:
+    """Return when a file was last changed (ns); 0 if that cannot be read."""
+    try:
+        return media.stamp(path).modified
+    except (OSError, ValueError):
+        return 0
 
 
 def spread(count: int, at_most: int | None) -> list[int]:
@@ -86,8 +132,11 @@ class Building:
     `kept` has the keys of the items in the source.
     """
 
-    def __init__(self, model: RetrievalModel, table: Table, root: Path) -> None:
+    def __init__(
+        self, model: RetrievalModel, table: Table, root: Path, turn: Turn | None = None
+    ) -> None:
         self.model = model
+        self.turn = turn
         self.table = table
         self.config = table.header.config
         self.root = root
@@ -97,7 +146,7 @@ class Building:
         self.kept: set[str] = set()
         # items not written yet, with their embeddings, or the rows that have these
         self._new: list[tuple[MediaFile, Tensor | int]] = []
-        self._written = time.monotonic()
+        self._begun = self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
         """Use the undamaged parts of a table of the same model, adapter, scale and config.
@@ -142,15 +191,16 @@ class Building:
         problems: Sequence[Problem],
         others: set[str],
         shard: tuple[int, int],
-    ) -> None:
+    ) -> Generator[tuple[int, bool]]:
         """Embed the files that are not `known`; skip, count and log those that cannot be read.
 
         `problems` are those of listing. Deletes items that are neither in a file nor among the keys
-        of `others`. Raises ValueError if no file can be read.
+        of `others`. Yields how many files are done, and whether some were just written. Raises
+        ValueError if no file can be read.
         """
         skipped = dict(problems)
         if files:
-            self._embed_all(files, skipped)
+            yield from self._embed_all(files, skipped)
         gone = [
             key
             for key, file in self.keys.items()
@@ -167,12 +217,18 @@ class Building:
                 f"{self.table.uri}: other processes write there; a later build will tidy it"
             )
 
-    def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
+    def _embed_all(
+        self, files: Sequence[MediaFile], skipped: dict[str, str]
+    ) -> Generator[tuple[int, bool]]:
         embedded: set[int] = set()
         unread: set[int] = set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
-        with self.model.using(self.model.active, self.model.scale), bar, reading as read:
+        with ExitStack() as stack:
+            if not self.turn:
+                stack.enter_context(self.model.using(self.model.active, self.model.scale))
+            stack.enter_context(bar)
+            read = stack.enter_context(reading)
             try:
                 for number, file, result in read:
                     bar.update(number + 1 - bar.n)
@@ -184,8 +240,9 @@ class Building:
                     if result is not None:
                         embedded.add(number)
                     self._keep(file, result)
-                    if time.monotonic() - self._written >= BATCH_SECONDS:
+                    if due := self._due():
                         self._write()
+                    yield number + 1, due
             finally:  # even after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
         # it may be unplugged; it may also be a shard
@@ -205,6 +262,12 @@ class Building:
             raise ValueError(
                 f"{self.root}: none of its {len(files)} files can be read ({reason}, …)"
             )
+
+    def _due(self) -> bool:
+        """Whether to write what was embedded; often at first, since others may look at it."""
+        now = time.monotonic()
+        wait = min(BATCH_SECONDS, max(1, SHARE * (now - self._begun)))
+        return now - self._written >= wait
 
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
         """Note that an item exists; queue it for writing if it is new or has changed."""
@@ -238,7 +301,7 @@ class Building:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
 
             def begin() -> list[tuple[int, Future]]:
-                some = islice(rest, FILES)
+                some = islice(rest, POLITE if self.turn else FILES)
                 return [(at, pool.submit(self._tried, self._read, file)) for at, file in some]
 
             try:
@@ -247,7 +310,7 @@ class Building:
                     batch = [(at, *reading.result()) for at, reading in following]
                     following = begin() if reads_ahead(self.model.device) else []
                     pixels = [read for *_, read in batch if isinstance(read, Tensor)]
-                    embedded = iter(embed(self.model, pixels))
+                    embedded = iter(self._embed(embed, pixels))
                     for at, file, read in batch:
                         if isinstance(read, list):
                             for moment, result in self._embed_moments(read, pool):
@@ -268,9 +331,14 @@ class Building:
             for group, future in zip(some, reading, strict=True):
                 _, read = future.result()
                 if isinstance(read, tuple):
-                    read = embed_parts(self.model, *read)
+                    read = self._embed(embed_parts, *read)
                 for number, moment in enumerate(group):
                     yield moment, read[number] if isinstance(read, list) else read
+
+    def _embed(self, how: Callable[..., list[Tensor]], *read: object) -> list[Tensor]:
+        """Return what one of the functions below embeds, in this build's turn."""
+        with self.turn() if self.turn else nullcontext():
+            return how(self.model, *read)
 
     def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
         """Return the result of `read`, or (file, the error as a MediaError)."""

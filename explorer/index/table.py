@@ -217,7 +217,7 @@ class Table:
         """Return the table as it is now; itself if nobody has changed it."""
         with storage_errors(self.uri, CLOSED):
             newest = self._newest()
-            if newest is None:
+            if newest is None or (self._rows is None and self._replaces):
                 return self
             if self._rows is not None and newest.version == self._rows.version:
                 return self

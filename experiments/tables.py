@@ -4,7 +4,7 @@ from the `Findings` of a folder.
 
 from __future__ import annotations
 
-from . import forgetting, inflation, parts
+from . import forgetting, graded, inflation, parts
 from .claims import summary
 from .gains import (
     FORWARD,
@@ -75,6 +75,20 @@ def ndcg(found: Findings) -> str:
             for title, verdicts in (("R@1", found.verdicts), ("nDCG@10", by_ndcg)):
                 line[f"ours minus it, {title}"] = verdicts[key].text if key in verdicts else "–"
             lines.append(line)
+    return markdown(lines)
+
+
+def by_grades(found: Findings) -> str:
+    """Return R@1, and nDCG@10 with one right picture for each text and with relevance in grades."""
+    lines = []
+    for method, row in kept_in(found.results, graded.FILE).get("rows", {}).items():
+        line = {"method": method}
+        for key, title in (("R@1", "R@1"), ("nDCG@10", "nDCG@10"), ("graded", "nDCG@10, graded")):
+            line[title] = WITH_INTERVAL.format(*row[key])
+        gain = "{:+.1f} [{:+.1f}, {:+.1f}], p {:.3f}"
+        minus = row.get("ours minus it")
+        line["ours minus it, graded"] = gain.format(*minus) if minus else "–"
+        lines.append(line)
     return markdown(lines)
 
 
@@ -184,6 +198,7 @@ MADE = {
     "summary": summary,
     "differences": differences,
     "ndcg": ndcg,
+    "graded": by_grades,
     "further": further,
     "curves": curves,
     "parts": shared_out,

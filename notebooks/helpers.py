@@ -140,7 +140,8 @@ def strip(frames: list[Image.Image]) -> str:
     for frame in frames:
         ImageOps.fit(frame, (64, 64)).save(file := BytesIO(), "jpeg", quality=80)
         source = f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
-        found.append(f'<img src="{source}" alt="a frame" style="width:64px;margin:2px">')
+        text = "one of the frames that the model reads"
+        found.append(f'<img src="{source}" alt="{text}" style="width:64px;margin:2px">')
     return f'<div style="display:flex">{"".join(found)}</div>'
 
 

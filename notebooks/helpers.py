@@ -28,7 +28,7 @@ from cma.media import MediaError
 from cma.recipes import Recipe
 from data_prep.mini.caption_styles import ceiling
 from data_prep.mini.pictures import Picture
-from data_prep.mini.world import RECORDS
+from data_prep.mini.world import RECORDS, read_pictures
 from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -220,20 +220,15 @@ def kinds_of(test_set: RetrievalDataset, first: list[int]) -> list[str] | None:
     """Return the kind, one of `KINDS`, of the item that came first for each caption, by what the
     offline benchmark recorded; None for another dataset.
     """
-    from data_prep.mini import caption_styles, scenes
-
-    source = test_set.folder / "media" / "records.jsonl"
-    if not source.exists():
+    media = test_set.folder / "media"
+    if not (media / RECORDS).exists():
         return None
-    known = {record["id"]: record for _, record in read_jsonl(source, dict)}
-    records, shown = [known[item.id] for item in test_set.items], []
-    for record in records:
-        groups = tuple(scenes.Group(**group) for group in record["scene"]["groups"])
-        shown.append(scenes.Scene(**{**record["scene"], "groups": groups}))
-    claims = [caption_styles.Caption(**one) for record in records for one in record["captions"]]
+    known = read_pictures(media)
+    pictures = [known[item.id] for item in test_set.items]
+    claims = [caption for picture in pictures for caption in picture.captions]
     owners = test_set.text_to_item.tolist()
     answers = zip(claims, owners, first, strict=True)
-    return ["right" if own == at else _kind(claim, shown[at]) for claim, own, at in answers]
+    return ["right" if own == at else _kind(claim, pictures[at].scene) for claim, own, at in answers]
 
 
 def _kind(claim: object, scene: object) -> str:

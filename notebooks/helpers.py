@@ -53,7 +53,7 @@ LOOK = {  # one colour and one mark for each model, in every figure of 03, 04 an
     FULL: {"color": "black", "marker": "s"},
     LORA: {"color": ORANGE, "marker": "P"},
 }
-DESCRIBERS = ("list", "sentence", "place", "count", "part")  # a picture of mini-flickr30k has one of each
+STYLES = ("list", "sentence", "place", "count", "part")  # a picture of mini-flickr30k has one of each
 KINDS = ("right", "other things", "some of the things", "another count", "another background")
 KINDS += ("another place or size", "true, too")  # of a first answer, see `kinds_of`
 
@@ -243,16 +243,16 @@ def _kind(claim: object, scene: object) -> str:
     return "true, too" if claim.is_true_of(scene) else "another place or size"
 
 
-def few_twins(twins: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
-    """Return the first `pairs` pairs of each kind of twins, and the kind [P] of each pair.
+def few_pairs(contrasts: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
+    """Return the first `pairs` pairs of each kind of contrast pairs, and the kind [P] of each pair.
 
     The records name the kind: their ids are such as `places-017-a`, in the order of the items.
     """
-    records = [one["id"] for _, one in read_jsonl(twins.folder / "media" / "records.jsonl", dict)]
+    records = [one["id"] for _, one in read_jsonl(contrasts.folder / "media" / "records.jsonl", dict)]
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
     few = [pair for kind in dict.fromkeys(kinds) for pair in np.flatnonzero(kinds == kind)[:pairs]]
-    items = tuple(twins.items[2 * pair + one] for pair in few for one in (0, 1))
-    return replace(twins, items=items), kinds[few]
+    items = tuple(contrasts.items[2 * pair + one] for pair in few for one in (0, 1))
+    return replace(contrasts, items=items), kinds[few]
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:

@@ -3,16 +3,20 @@ docs/own-captions.md.
 
     python -m tests.bench.few_items                       # needs data/mini-flickr30k
     python -m tests.bench.few_items --seed 7 --draws 1    # pictures of another seed's world
+    python -m tests.bench.few_items --caption 0 --draws 1 --out runs/lists.md
+                                                          # trained on lists of names alone
 
 Of each number of items, draws of the training pictures with one caption each are trained on, with
 the recipe and with `train_config(items=…)`, and tested on all 1,000 test pictures with all their
-captions. A draw takes two to eight minutes on a core; its rows are in the file of `--out` at once,
-and the same command goes on with the draws that are not in it. `for_few` in `cma.recipes` was made
-on the recorded curves alone; no number of this bench chose anything in it.
+captions, which speak in five ways, one of them a list of names. A draw takes two to eight minutes
+on a core. Its rows are in the file of `--out` at once, and the same command goes on with the draws
+that are not in it. `for_few` in `cma.recipes` was made on the recorded curves alone; no number of
+this bench chose anything in it.
 """
 
 import argparse
 import contextlib
+import random
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,11 +47,17 @@ def another_world(seed: int, folder: Path) -> Path:
     return folder / "world"
 
 
-def trial(world: data.RetrievalDataset, items: int, seed: int, runs: Path) -> list[str]:
+def trial(
+    world: data.RetrievalDataset, items: int, seed: int, caption: int | None, runs: Path
+) -> list[str]:
     """Return a table's rows, one for each way to train on a draw of so many items."""
     test = world.splits["test"]
     model = cma.RetrievalModel.from_pretrained("mini")
-    pairs = [(world.path(one), one.captions[0]) for one in world.subset(items, seed).items]
+    draw = random.Random(seed)
+    pairs = [
+        (world.path(one), draw.choice(one.captions) if caption is None else one.captions[caption])
+        for one in world.subset(items, seed).items
+    ]
     train = data.from_pairs(pairs, split="train", name="few")
     recipe = recipes.recipe(train)
     usual = {"workers": 0, "cache": True, "select_on": "last", "if_exists": "replace"}
@@ -86,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="of another world, which is drawn for this")
     parser.add_argument("--draws", type=int, default=2, help="of each size (default: %(default)s)")
     parser.add_argument("--items", type=int, nargs="*", default=ITEMS)
+    parser.add_argument("--caption", type=int, help="of each picture (default: one at random)")
     parser.add_argument("--out", type=Path, help="default: runs/few-items[-SEED].md")
     options = parser.parse_args()
     world_name = "" if options.seed is None else f"-{options.seed}"
@@ -105,7 +116,7 @@ def main() -> None:
             folder = another_world(options.seed, Path(place))
         for items, seed in missing:
             world = cma.load_dataset(folder, "train")
-            rows += trial(world, items, seed, Path(place, "runs"))
+            rows += trial(world, items, seed, options.caption, Path(place, "runs"))
             write_whole(out, "\n".join([*rows, ""]))
     print("\n".join(rows))
 

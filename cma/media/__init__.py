@@ -7,4 +7,20 @@ need no extra.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "animation": ["is_animation"],
+        "images": ["InMemoryImage", "read_image", "shown_name", "to_pixels"],
+        "opening": ["MediaError", "exists", "members", "open_media", "stamp", "with_content"],
+        "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
+        "video": [
+            "FrameFolder",
+            "frame_indices",
+            "read_frames",
+            "read_media",
+            "seconds",
+            "stream_frames",
+        ],
+    },
+)

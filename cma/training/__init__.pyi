@@ -26,6 +26,5 @@ from .splits import digest as digest
 from .splits import epoch_batches as epoch_batches
 from .splits import epoch_size as epoch_size
 from .step import NotFinite as NotFinite
-from .step import batch_loss as batch_loss
 from .step import train_step as train_step
 from .words import training_curve as training_curve

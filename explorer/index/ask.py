@@ -581,10 +581,10 @@ class MediaIndex:
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Return the cosine [T, V] of every text [T, D] with items [V], by all their frames."""
-        scores = self._compare_means(text, items)  # exact for one frame
-        if self.config.similarity == "mean_pooled":
-            return scores
-        _, lengths = self.table.compared(items)
+        if self.config.similarity == "mean_pooled" or not len(items):
+            return self._compare_means(text, items)
+        means, lengths = self.table.compared(items)
+        scores = F.normalize(text, dim=1) @ means.T  # exact for one frame
         # items with the same number of frames need no padding
         for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):

@@ -72,6 +72,29 @@ def stream_frames(
     yield from clip.stream(chosen)
 
 
+def frame_at(
+    path: Path,
+    at: Seconds = None,
+    start: Seconds = None,
+    end: Seconds = None,
+    exact: bool = True,
+) -> Image.Image:
+    """Return the frame of a clip at a time (seconds), by default the middle one of a part.
+
+    Unless it has to be `exact`, it may be a key frame near that time, which a film gives quickly.
+    Raises as `read_frames`.
+    """
+    clip = _opened(Path(path))
+    if not exact and (found := clip.glimpse(at, start, end)):
+        return found
+    part = (start, end) if at is None else (at, at)
+    try:
+        considered = clip.sampled(None, *part)
+    except ValueError as error:
+        raise MediaError(f"{path}: {error}") from error
+    return next(clip.stream([considered[len(considered) // 2]]))
+
+
 def seconds(path: Path) -> float | None:
     """Return the length of a clip in seconds, or None for a folder of frames. Raises as
     `read_frames`.
@@ -97,6 +120,9 @@ class FrameFolder:
     """The pictures in a folder, in the order of their names. MediaError if there are none."""
 
     seconds = None
+
+    def glimpse(self, *part: Seconds) -> None:
+        """None: any frame is read as quickly as any other."""
 
     def __init__(self, path: Path) -> None:
         try:

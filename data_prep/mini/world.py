@@ -17,21 +17,21 @@ from pathlib import Path
 
 from PIL import Image
 
-from cma.files import replacing, write_whole
+from cma.files import cache_folder, replacing, write_whole
 from data_prep.media import one_by_one
 from data_prep.mini import events
 from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
 from data_prep.mini.events import FPS, POSES, Clip, Event, frames_of
 from data_prep.mini.other_hand import LooseScene, loose_picture
-from data_prep.mini.packages import PINS, cache_folder, fetch
+from data_prep.mini.packages import PINS, fetch
 from data_prep.mini.pictures import SEED, Picture
 from data_prep.mini.scenes import picture_of
 from data_prep.mini.things import CONTRAST, STILL, drawing, lot
 
 PICTURE_SIZE, CLIP_SIZE = 192, 128  # pixels
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{number}" for number in (1, 2, 3, 4))
-RECORDS = "records.jsonl"  # what each picture or clip of a source folder shows, to look into errors
+RECORDS = "records.jsonl"  # what each picture or clip shows, for looking into errors
 VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's names
 CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 

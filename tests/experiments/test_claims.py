@@ -38,7 +38,7 @@ def test_each_claim_is_answered_from_the_verdicts():
     assert re.fullmatch(r"\+1\d.\d to \+\d\d.\d ●", prompts[0])
     assert prompts[2] == "**yes** (MaPLe on pictures: no verdict)"
     assert said["better than other adapters"][2] == "**not seen**"
-    assert said["(LoRA, which it does not have)"][2] == "**behind on pictures**"
+    assert said["(LoRA, not in the paper)"][2] == "**behind on pictures**"
     cost = said["cheaper than full fine-tuning"]
     assert cost == [
         "2.0 % of the parameters, 73 % of the time",
@@ -57,7 +57,7 @@ def test_a_group_with_one_clear_method_names_it():
     )
     cells = table(found)["better than other adapters"]
     assert re.match(r"-\d.\d to [+-]\d.\d; ST-Adapter \+2", cells[0])
-    assert cells[0].endswith("●") and cells[2] == "**only than ST-Adapter**"
+    assert cells[0].endswith("●") and cells[2] == "**only better than ST-Adapter**"
 
 
 def test_a_rate_at_an_edge_is_said_beside_little_data():
@@ -67,7 +67,10 @@ def test_a_rate_at_an_edge_is_said_beside_little_data():
     points = {f"{PICTURES}, data 1/4": of, f"{CLIPS}, data 1/4": of}
     said = table(findings(ROWS, planned=PLANNED, points=points))
     cells = said["better with little data (a quarter, minus full fine-tuning)"]
-    assert cells[2] == "**still behind**; a rate is at an edge" and cells[0] == cells[1]
+    assert (
+        cells[2] == "**still behind**; a learning rate is at the edge of its search"
+        and cells[0] == cells[1]
+    )
     assert edge.at_edge and not replace(edge, lr=2e-3).at_edge and not ROWS[1].at_edge
 
 

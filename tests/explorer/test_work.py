@@ -48,20 +48,20 @@ def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(
 ):
     worker.end()
     worker.end()  # a blank cell ends without a beginning
-    assert (worker.cells, worker.turn.locked()) == (0, False)
-    turn = worker.turn
+    assert (worker.cells, worker.lock.locked()) == (0, False)
+    lock = worker.lock
     interrupted = SimpleNamespace(acquire=Mock(side_effect=KeyboardInterrupt))
-    monkeypatch.setattr(worker, "turn", interrupted)
+    monkeypatch.setattr(worker, "lock", interrupted)
     with pytest.raises(KeyboardInterrupt):
         worker.begin()
-    monkeypatch.setattr(worker, "turn", turn)
-    with turn:  # the task that the cell waited for still computes
+    monkeypatch.setattr(worker, "lock", lock)
+    with lock:  # the task that the cell waited for still computes
         worker.end()
-        assert turn.locked()
+        assert lock.locked()
     worker.begin()
-    assert turn.locked()
+    assert lock.locked()
     worker.end()
-    assert not turn.locked()
+    assert not lock.locked()
 
 
 def test_a_cell_goes_first_and_the_task_begins_again(worker, model):

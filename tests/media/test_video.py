@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from itertools import count
 from types import SimpleNamespace
 
 import av
@@ -130,7 +129,7 @@ def test_a_clip_that_claims_more_frames_than_bytes_does_not_end_the_process(tmp_
     begin, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
     content[begin:end] = bytes(end - begin)  # nothing is there
     (tmp_path / "c.mp4").write_bytes(content)
-    with pytest.raises(MediaError, match=r"c\.mp4: .*it claims to have 2,147,483,647 frames"):
+    with pytest.raises(MediaError, match=r"c\.mp4: cannot be decoded"):
         read_frames(tmp_path / "c.mp4", 2)
 
 
@@ -189,7 +188,7 @@ def test_a_clip_that_a_phone_turned_is_upright(tmp_path, kind):
     turned = list(stream_frames(path, 99, 7.0))
     assert turned[0].size == (48, 80) and lying[0].size == (80, 48)
     for one, other in zip(turned, lying, strict=True):
-        np.testing.assert_array_equal(np.rot90(one, -1), other)
+        np.testing.assert_array_equal(np.rot90(one), other)
     assert frame_at(path, exact=False).size == (48, 80)
 
 
@@ -260,12 +259,14 @@ def test_frames_after_a_damaged_one_keep_their_numbers(tmp_path):
     levels_near(read_frames(path, 1, None, start=1.5), [LEVELS[15]])
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mts"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_glimpse_of_a_film_is_one_key_frame_and_that_of_a_clip_the_very_frame(
     tmp_path, monkeypatch, suffix
 ):
     levels = list(range(0, 240, 2))
-    path = write_clip(tmp_path / f"film.{suffix}", levels, file_format=None, g="10")
+    path = write_clip(
+        tmp_path / f"film.{suffix}", levels, file_format=None, g="10", sc_threshold="0"
+    )
     levels_near([frame_at(path, 5.6, exact=False)], [levels[56]])
     levels_near([frame_at(path, exact=False)], [levels[60]])
     levels_near([frame_at(path, 5.6)], [levels[56]])
@@ -275,6 +276,13 @@ def test_a_glimpse_of_a_film_is_one_key_frame_and_that_of_a_clip_the_very_frame(
     levels_near([frame_at(path, 5.2, exact=False)], [levels[50]])
     levels_near([frame_at(path, 99.0, exact=False)], [levels[110]])
     levels_near([frame_at(path, None, 2.0, 4.1, exact=False)], [levels[30]])
+
+
+def test_a_glimpse_of_a_broadcast_is_a_key_frame_that_follows(tmp_path):
+    levels = list(range(0, 240, 2))
+    path = write_clip(tmp_path / "c.mts", levels, file_format=None, g="10", sc_threshold="0")
+    levels_near([frame_at(path, 5.2, exact=False)], [levels[60]])
+    levels_near([frame_at(path, 5.2)], [levels[52]])
 
 
 def test_a_glimpse_of_what_cannot_be_read_is_an_error(tmp_path):

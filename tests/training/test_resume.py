@@ -202,7 +202,7 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
     assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
     printed = capsys.readouterr().out
     assert (
-        "out of memory with 8 pairs at once; going on with 4" in printed and "with 2\n" in printed
+        "out of memory with 8 pairs at once; continuing with 4" in printed and "with 2\n" in printed
     )
     assert record.config["micro_batch"] is None
     for one, other in zip(weights(model), weights(plain), strict=True):

@@ -167,7 +167,7 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     ("arguments", "said"),
     [
         (["--media", "nowhere"], "nowhere: no such folder"),
-        (["--media", "pictures", "--adapter", "pictures"], "adapter_config.json: no such file"),
+        (["--media", "pictures", "--adapter", "pictures"], "no adapter_config.json there"),
         (["--media", "pictures", "--out", "pictures"], "pictures: exists and is not such a page"),
     ],
 )

@@ -87,8 +87,9 @@ def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[
     """Give a device's random generators their state back after a `with`; seed them before it."""
     own = generators(device)
     states = [one.get_state() for one in own]
-    for one in own if seed is not None else ():
-        one.manual_seed(seed)
+    if seed is not None:
+        for one in own:
+            one.manual_seed(seed)
     try:
         yield
     finally:

@@ -108,7 +108,7 @@ def train(
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
-    state = team.on_rank0(lambda: resume.find(record, method, team.say) if resuming else None)
+    state = team.on_rank0(lambda: resume.find(record, method) if resuming else None)
     team.say("\n".join([words.found(record, dataset.expected), *remarks(splits, config)]))
     if state and state.record.finished:
         team.say(

@@ -186,20 +186,20 @@ class MediaIndex:
         source: embed.Source,
         folder: str | Path | None,
         max_files: int | None,
-        turn: embed.Turn,
+        when_idle: embed.WhenIdle,
     ) -> Generator[tuple[MediaIndex, int, int]]:
         """Do what `build` does with the model of this index, the newest files first, and yield the
         index so far, how many files are done, and how many there are. Each batch is embedded within
-        a `turn`. Raises ValueError if the model's weights change meanwhile.
+        `when_idle`. Raises ValueError if the model's weights change meanwhile.
         """
 
         @contextmanager
         def held() -> Iterator[None]:
-            with turn(), self.using():
+            with when_idle(), self.using():
                 yield
 
         steps = embed.grow(
-            self.model, source, self.table.header, folder, max_files=max_files, turn=held
+            self.model, source, self.table.header, folder, max_files=max_files, when_idle=held
         )
         with closing(steps):
             for step in steps:

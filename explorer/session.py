@@ -17,6 +17,7 @@ from weakref import WeakSet
 import torch.nn.functional as F
 from torch import Tensor
 
+from cma import RetrievalModel
 from cma.media import shown_name
 from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
@@ -200,6 +201,7 @@ class Session:
             "about": backbone_text(model.clip.config.name_or_path),
             "adapter": gallery.adapter,
             "adapters": [] if gallery.is_open else list(model.adapters),
+            "keeps": {} if gallery.is_open else keeps(model),
             "folders": answers.folders(index),
             "years": gallery.dates().years,
             "unread": sum(_files(name) for name, _ in index.skipped),
@@ -394,6 +396,16 @@ def _files(name: str) -> int:
     """Return how many files an entry of `skipped` stands for: 248 for "248 .heic"."""
     number, _, suffix = name.partition(" ")
     return int(number) if number.isdecimal() and suffix.startswith(".") else 1
+
+
+def keeps(model: RetrievalModel) -> dict[str, float]:
+    """Return the strength that an adapter's card recommends, if it is below 1, by its name."""
+    strengths = {name: model.get_adapter(name).strength for name in model.adapters}
+    return {
+        name: min(STRENGTHS, key=lambda step: abs(step - strength))
+        for name, strength in strengths.items()
+        if strength is not None and strength < 1
+    }
 
 
 def _where(wanted: Wanted) -> Where:

@@ -36,7 +36,7 @@ const PAGE = `
   <div class="cma-row">
     <label data-option="media">media <select data-part="media"></select></label>
     <fieldset class="cma-row" data-option="adapters" data-part="models"></fieldset>
-    <label data-option="adapters">strength <input type="range" data-part="strength"><i data-part=amount></i></label>
+    <label data-option="adapters">strength <input type="range" data-part="strength"><datalist data-part=marks></datalist><i data-part=amount></i></label>
     <label data-option="kinds">show <select data-part="kind"></select></label>
     <label data-option="folders">in <select data-part="folder"></select></label>
     <label data-option="years">from <select data-part="year"></select></label>
@@ -713,10 +713,12 @@ class Explorer {
     this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
+    on(this.models, "change", () => this.name());
     for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
     for (const button of this.lists()) on(button, "click", () => this.toggle(button));
     on(this.strength, "input", () => this.name());
+    this.strength.setAttribute("list", this.marks.id = `cma-marks-${crypto.getRandomValues(new Uint32Array(1))[0]}`);
     this.name();
     on(this.media, "change", () => this.choose(this.media.value));
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
@@ -731,7 +733,12 @@ class Explorer {
     on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // for JupyterLab
   }
 
-  name() { this.amount.textContent = this.setup.strengths[this.strength.value]; }
+  name() {
+    const value = this.setup.strengths[this.strength.value], { keeps = {} } = this.choices ?? {};
+    const keepsMore = this.wanted().adapters.some((name) => keeps[name] === value);
+    this.amount.textContent = `${value}${value === 1 ? " as trained" : keepsMore ? " keeps more" : ""}`;
+    this.marks.replaceChildren(...[1, ...Object.values(keeps)].map((one) => new Option("", this.setup.strengths.indexOf(one))));
+  }
 
   key(event) {
     const { key, target } = event, typing = target.matches("input:not([type=checkbox]), select");
@@ -795,6 +802,7 @@ class Explorer {
     this.about = `Model ${model}.`;
     this.note.textContent = `${this.about} ${this.hint}`;
     this.agreed.add(this.wantedModels());
+    this.name();
     if (this.view) this.restore(this.view);
     this.view = null;
     this.close();

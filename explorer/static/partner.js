@@ -270,10 +270,10 @@ class Media {
 
   /** What there is to choose from. */
   offer() {
-    const { items, about: { about, adapter, folders, examples }, adapters } = this;
+    const { items, about: { about, adapter, keeps, folders, examples }, adapters } = this;
     const years = [...new Set(items.map(({ year }) => year))].filter(Boolean).sort((one, other) => other - one);
     const kinds = [...new Set(items.map(({ kind }) => kind))].sort();
-    return { items: items.length, about, adapter, adapters, folders, examples, kinds, years, unread: 0, skipped: [] };
+    return { items: items.length, about, adapter, adapters, keeps, folders, examples, kinds, years, unread: 0, skipped: [] };
   }
 
   label(adapter, strength) {

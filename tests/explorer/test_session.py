@@ -134,6 +134,14 @@ def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
     json.dumps(shown.setup)
 
 
+@pytest.mark.parametrize(("strength", "keeps"), [(None, {}), (0.55, {"a": 0.5}), (1.0, {})])
+def test_the_strength_of_an_adapters_card_is_told_as_a_step(
+    front, galleries, monkeypatch, strength, keeps
+):
+    monkeypatch.setattr(galleries["pictures"].model.adapters["a"], "strength", strength)
+    assert front.ask("media")[0]["keeps"] == keeps
+
+
 def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     gallery = galleries["pictures"]
     found = front.search("a red cat")

@@ -321,6 +321,21 @@ def test_it_asks_before_much_is_embedded_and_cancel_puts_the_choice_back(front):
     assert front.last("search")["strength"] == 0, "little is not asked"
 
 
+def test_the_slider_says_what_a_strength_means(front):
+    front.offer(adapters=["a", "b"], keeps={"a": 0.5})
+    amount = front.root.locator("[data-part=amount]")
+    expect(amount).to_have_text("1 as trained")
+    front.set_strength(1)
+    expect(amount).to_have_text("0.5 keeps more")
+    front.set_strength(0)
+    expect(amount).to_have_text("0")
+    slider = front.control("strength")
+    assert slider.evaluate("(one) => [...one.list.options].map((mark) => mark.value)") == ["2", "1"]
+    front.set_strength(1)
+    front.root.get_by_role("checkbox", name="a", exact=True).uncheck()
+    expect(amount).to_have_text("0.5")
+
+
 def test_the_address_holds_all_that_decides_the_results(front):
     offer = {"folders": ["in"], "kinds": ["image", "video"], "years": [2024, 2020]}
     front.offer(**offer)

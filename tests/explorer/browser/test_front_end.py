@@ -491,6 +491,20 @@ def test_the_other_moments_of_a_clip_are_folded(front):
     assert front.last("clip")["at"] == 3700.5
 
 
+def test_a_result_that_a_text_found_shows_which_words(front):
+    front.begin([{"key": "cat", "said": ["then the <b>", "fox", " sleeps", 5.5]}, {"key": "dog"}])
+    said = "in its text: then the <b>fox sleeps"
+    assert said in front.tiles.first.get_attribute("aria-label")
+    assert "text" not in front.tiles.nth(1).get_attribute("aria-label")
+    front.tiles.first.click()
+    front.answer_open()
+    expect(front.viewer.get_by_role("heading", name="In its text")).to_be_visible()
+    expect(front.viewer.locator("mark")).to_have_text("fox")
+    expect(front.viewer.locator("p", has=front.page.locator("mark"))).to_have_text(
+        "then the <b>fox sleeps"
+    )
+
+
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
 
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Generator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ from cma.config import ReadConfig
 from cma.model import RetrievalModel
 from explorer.index import MediaIndex, WhenIdle, find
 
+from .beside import Texts
 from .browse import Dates
 from .growth import Growth
 
@@ -208,6 +210,11 @@ class Gallery:
     def shown(self) -> MediaIndex:
         """Return an index of all media, which may be without embeddings."""
         return self.listing or self.first().now()
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts beside the media."""
+        return Texts(self.shown().media_root)
 
     def dates(self) -> Dates:
         """Return the dates of the items `shown`, read again when the table has grown or shrunk."""

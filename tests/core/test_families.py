@@ -1,8 +1,6 @@
 """Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, trains."""
 
 import io
-import re
-import sys
 from copy import deepcopy
 
 import numpy as np
@@ -12,7 +10,6 @@ import transformers
 from PIL import Image
 from torch.nn import functional as F
 
-import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.families import FAMILIES
@@ -24,7 +21,6 @@ from cma.training.step import batch_loss
 from explorer.attention import explain, overlay
 from tests.conftest import ADAPTER, one_line, same
 from tests.methods.conftest import FRAMES, MASK, assert_bare, move
-from tests.toy_data import write_images
 from tests.toy_families import KINDS, OTHERS, build_backbone, build_family_processor
 
 TEXTS = ["a red cat", "two birds sing", "the small dog sits on the green grass", "a boat"]
@@ -250,27 +246,6 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
 
 
 # ---- runs, indexes, explanations
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
-    # a curve takes most of the time of a toy run
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
-    model, dataset = build(kind), cma.load_dataset(folder, "train")
-    model.add_adapter("a", AdapterConfig(4, 8))
-    loss = "sigmoid" if kind == "siglip" else "cross_entropy"
-    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, runs_dir=tmp_path, loss=loss, cache=True)
-    record = cma.train(model, dataset, config)
-    said = re.search(
-        r"(.*): mean norms ([\d.]+) of texts, ([\d.]+) of frames; scaled to 10",
-        capsys.readouterr().out,
-    )
-    assert said[1] == model.family.name and float(said[2]) > 0 and float(said[3]) > 0
-    assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == loss
-    kept = build(kind)
-    kept.load_adapter(tmp_path / "run", "kept")
-    assert same(embed(kept), embed(model))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ import pytest
 from data_prep import media
 from data_prep.__main__ import main
 from data_prep.dataset import Annotations, Entry
-from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
+from data_prep.media import VIDEO_SUFFIXES, MediaFiles, check, problem
 from data_prep.prepare import prepare
 from tests import ROOT
 from tests.data_prep.toy_shards import tar
@@ -93,10 +93,6 @@ def test_a_part_has_to_begin_in_its_clip_and_a_folder_holds_nothing_but_frames(t
     assert (
         problem((frames, None), "video") == "deeper: no regular file; cannot be read as a picture"
     )
-
-
-def test_an_id_loses_the_extension_of_a_video_alone():
-    assert [bare(id) for id in ("a.mov", "a.b.MP4", "a.b", "a.")] == ["a", "a.b", "a.b", "a."]
 
 
 @pytest.mark.parametrize("faststart", [True, False])
@@ -215,19 +211,6 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
         words, capture_output=True, text=True, env=environment, start_new_session=True
     )
     assert ended.stdout == "stopped\n" and "Traceback" not in ended.stderr
-
-
-def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch, capsys):
-    write_clip(tmp_path / "source" / "a.mp4", [40, 90])
-    monkeypatch.setitem(sys.modules, "av", None)  # not installed
-    words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    assert main(words) == 1
-    error = capsys.readouterr().err
-    assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"
-    captions = tmp_path / "c.csv"
-    captions.write_text("file_name,caption\na.mp4,a cat\n")
-    # nothing is decoded
-    assert main([*words, "--captions", str(captions), "--annotations-only"]) == 0
 
 
 def test_a_process_that_dies_is_one_line():

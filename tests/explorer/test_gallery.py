@@ -1,6 +1,5 @@
 """A gallery builds each index once, again when the adapter changed; folders become galleries."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -16,7 +15,6 @@ from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
 from explorer.index import IndexConfig, MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
-from tests.toy_media import write_picture
 
 
 @pytest.fixture
@@ -112,17 +110,6 @@ def test_an_adapter_that_is_not_there_is_an_error(gallery):
         gallery.indexes([None, "zero-shot"])
 
 
-def test_dates_follow_a_table_that_others_fill(gallery, tmp_path):
-    model, media, place = gallery.model, tmp_path / "media", tmp_path / "table"
-    write_picture(media / "0.png", 0)
-    opened = Gallery(model, MediaIndex.build(model, media, store=place))
-    before = opened.dates()
-    assert len(before.all) == 1 and opened.dates() is before
-    write_picture(media / "1.png", 1)
-    MediaIndex.build(model, media, store=place)
-    assert len(opened.dates().all) == 2
-
-
 # ---- galleries of folders
 
 
@@ -202,22 +189,6 @@ def test_the_offline_benchmarks_are_the_default(place, backbone, tmp_path, monke
         "mini-flickr30k: CLIP without an adapter; `python notebooks/run.py 03` trains one" in said
     )
     assert "mini-msrvtt: CLIP without an adapter" not in said
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "said"),
-    [
-        ("some/clip", True, r"one: trained on .*some/clip.*load the backbone"),
-        (None, False, "its backbone has no name"),
-    ],
-)
-def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path, name, given, said):
-    trained = save_adapter(tmp_path / "one", backbone)
-    config = trained / "adapter_config.json"
-    content = json.loads(config.read_text()) | {"backbone": {"name": name, "revision": "0" * 40}}
-    config.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=said):
-        open_galleries([media], [trained], backbone if given else None)
 
 
 def test_an_index_is_opened_as_it_is(media, backbone, tmp_path):

@@ -4,7 +4,6 @@ import gc
 import io
 import json
 import os
-import re
 import time
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from PIL import Image
 
 from cma import RetrievalModel, load_backbone
 from cma.media import video
-from explorer import MediaIndex, answers, session
+from explorer import answers, session
 from explorer.gallery import Gallery
-from explorer.index.table import Table
 from explorer.session import MAX_HITS, MAX_LISTED, MAX_THUMBS, Session
-from explorer.widget import STATIC, Explorer
+from explorer.widget import Explorer
 from explorer.work import worker
 from tests.conftest import build_clip, build_processor
 from tests.toy_data import write_dataset
@@ -155,23 +153,6 @@ def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     assert list(files(found)) == ["zero-shot"], "adapters of no strength are CLIP"
 
 
-def test_the_records_of_a_list_are_read_at_once_and_once(front, tmp_path, monkeypatch):
-    """LanceDB takes as long for one row as for many; 181 readings made a list wait 0.3 seconds."""
-    index = front.session.galleries["pictures"].index()
-    index.save(tmp_path / "saved")
-    opened = Gallery(index.model, MediaIndex.load(tmp_path / "saved", index.model))
-    front = FrontEnd(Session({"kept": opened}, k=5), "kept", [None])
-    taken, reads = Table._taken, []
-    monkeypatch.setattr(
-        Table, "_taken", lambda self, ids, names: reads.append(len(ids)) or taken(self, ids, names)
-    )
-    hits = front.search("a red cat")["columns"][0]["hits"]
-    assert len(hits) == 5 and len(reads) == 1
-    front.ask("thumbs", items=[["zero-shot", hit["item"]] for hit in hits])
-    assert len(reads) == 1
-    assert 0 < reads[0] <= 14, "no row that is not shown"
-
-
 def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     media, _ = front.ask("media", media="clips")
     assert (
@@ -236,20 +217,6 @@ def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
     assert (error["do"], error["column"], error["item"]) == ("open", "zero-shot", 0), (
         "what it belongs to"
     )
-
-
-def test_a_result_names_the_copies_that_it_stands_for(of_folder, tmp_path):
-    original = halves(12, (400, 300))
-    for number in (1, 2):
-        original.resize((400 // number, 300 // number)).save(tmp_path / f"{number}.png")
-    halves(33, (300, 220)).rotate(90).save(tmp_path / "other.png")
-    front = of_folder(tmp_path)
-    alike = {hit["file"]: hit["alike"] for hit in hits_of(front.search("a cat"))}
-    best = min(alike.keys() - {"other.png"})
-    assert len(alike) == 2 and alike["other.png"] == []
-    every = front.session.galleries["mine"].index().files
-    (copy,) = (file for file in every if file.file_name not in alike)
-    assert alike[best] == [str(hash((copy.digest, copy.key)))]
 
 
 @pytest.mark.parametrize("media", ["pictures", "clips"])
@@ -422,12 +389,6 @@ def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(
     assert len(files(front.search("a cat", adapters=[None]))["zero-shot"]) == 60
 
 
-def test_the_front_end_sets_texts_as_text_and_names_no_host():
-    assert not re.search(
-        r"innerHTML|insertAdjacentHTML|https?:", (STATIC / "explorer.js").read_text("utf-8")
-    )
-
-
 def test_without_a_query_the_newest_are_listed_with_the_number_of_all(of_folder, tmp_path):
     """By what the camera wrote, or when a file was last changed; of a year, a kind, a folder."""
     when = {"old.png": 1_000_000_000, "in/new.png": 1_700_000_000, "clip.mp4": 1_600_000_000}
@@ -564,36 +525,3 @@ def test_what_lies_in_a_shard_is_shown_copied_and_found_as_a_file_is(
     front.send("reveal", **FIRST)
     front.ask("thumbs", items=items)
     assert opened == [shard.parent.as_uri()]
-
-
-def test_what_is_yet_to_be_embedded_is_told_with_the_time_it_takes(front, galleries):
-    front.search("a cat")
-    told, _ = front.ask("cost", adapters=[None, "a"], strength=1.0)
-    assert (told["frames"], told["seconds"]) == (0, 0)
-    told, _ = front.ask("cost", adapters=[None, "a", "b"], strength=0.125)
-    assert told["frames"] == 2 * 14 and 0 < told["seconds"] < 60
-
-
-def test_a_closed_session_forgets_all_and_sends_nothing(front):
-    front.search("a cat")
-    send_file(front, "x.png", [b"1"])
-    front.session.close()
-    front.sent.clear()
-    front.send("ping")
-    assert not front.sent and not front.session._found and not front.session._arrivals.kept
-
-
-def test_a_tab_and_what_is_like_a_result_read_no_more_records_than_are_shown(
-    of_folder, tmp_path, monkeypatch
-):
-    for number in range(120):
-        write_picture(tmp_path / "media" / f"{number:03}.png", number)
-    front = of_folder(tmp_path / "media", k=3)
-    front.ask("media")
-    records, really = [], Table._file
-    monkeypatch.setattr(Table, "_file", lambda *row: records.append(row) or really(*row))
-    assert front.ask("media")[0]["items"] == 120 and records == []
-    assert len(hits_of(front.search())) == 3 and len(records) <= 6, "the newest"
-    records.clear()
-    assert hits_of(front.search(like="077.png"))[0]["score"] == pytest.approx(1, abs=1e-5)
-    assert 0 < len(records) <= 20, "three results with their copies"

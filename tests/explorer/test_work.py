@@ -2,7 +2,6 @@
 
 import threading
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 
@@ -43,27 +42,6 @@ def test_nothing_is_computed_while_a_cell_runs(worker, model):
     assert done.wait(20)
 
 
-def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(
-    worker, model, monkeypatch
-):
-    worker.end()
-    worker.end()  # a blank cell ends without a beginning
-    assert (worker.cells, worker.turn.locked()) == (0, False)
-    turn = worker.turn
-    interrupted = SimpleNamespace(acquire=Mock(side_effect=KeyboardInterrupt))
-    monkeypatch.setattr(worker, "turn", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        worker.begin()
-    monkeypatch.setattr(worker, "turn", turn)
-    with turn:  # the task that the cell waited for still computes
-        worker.end()
-        assert turn.locked()
-    worker.begin()
-    assert turn.locked()
-    worker.end()
-    assert not turn.locked()
-
-
 def test_a_cell_goes_first_and_the_task_begins_again(worker, model):
     worker.end()
     started, seen = threading.Event(), []
@@ -92,7 +70,3 @@ def test_a_cancelled_task_that_waits_never_begins(worker, model):
     worker.thread.submit(task.run)
     worker.end()
     worker.thread.shutdown(wait=True)
-
-
-def test_there_is_one_worker_in_a_process():
-    assert work.worker() is work.worker()

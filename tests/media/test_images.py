@@ -1,10 +1,7 @@
 """Pictures are read as they look; what is wrong with a file is one message that names it."""
 
-import importlib.util
 import random
 import re
-import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -216,17 +213,6 @@ def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
     write_picture(tmp_path / "q.png", 1, (6, 5))  # above Pillow's limit, and below twice
     with pytest.warns(Image.DecompressionBombWarning):
         assert read_image(tmp_path / "q.png").size == (6, 5)
-
-
-def test_the_warnings_of_pillow_stay_those_of_the_caller():
-    """Importing the module changes nothing of Pillow, and no filter of warnings."""
-    before = list(warnings.filters)
-    spec = importlib.util.find_spec("cma.media.images")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))  # as the first import does
-    assert warnings.filters == before
-    for name, module in list(sys.modules.items()):
-        if name.startswith("PIL."):
-            assert vars(module).get("warnings", warnings) is warnings
 
 
 # ---- files that are none

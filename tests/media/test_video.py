@@ -316,23 +316,3 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.mp4")):
         f"cut.mp4: {invalid}",
         f"text.mp4: {invalid}",
     ]
-
-
-WATCHED = """
-import sys
-
-class Watch:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "decord":
-            print("nvidia" in sys.modules)
-
-sys.meta_path.insert(0, Watch)
-import cma.media.video_file
-"""
-
-
-def test_other_modules_can_be_imported_meanwhile():
-    run = [sys.executable, "-c", WATCHED]
-    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
-    assert {*said.split()} == {"False"}

@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from sphinx.cmd.build import build_main
 
 import cma
 import experiments
@@ -210,30 +209,6 @@ def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made)
     assert nbformat.writes(
         module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")
     ) == nbformat.writes(before)
-
-
-def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp_path, monkeypatch):
-    module, book, source = made["pages"], ROOT / "docs", tmp_path / "pages"
-    monkeypatch.setattr(module, "repository", lambda: ADDRESS)
-    monkeypatch.syspath_prepend(book)
-    (source / "notebooks").mkdir(parents=True)
-    table = "```{toctree}\nnotebooks/a1_bundled_clip\n```"
-    (source / "index.md").write_text(
-        f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}"
-    )
-    (path,) = (path for path in NOTEBOOKS if path.stem == "a1_bundled_clip")
-    notebook = module.with_setup(nbformat.read(path, as_version=4), ADDRESS)
-    nbformat.write(module.for_the_book(notebook), source / "notebooks" / path.name)
-    assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
-    start = (tmp_path / "html" / "index.html").read_text("utf-8")
-    assert f'href="{ADDRESS}/blob/main/cma/adapter.py"' in start
-    assert f'href="{ADDRESS}/tree/main/tests/media"' in start
-    page = (tmp_path / "html" / "notebooks" / "a1_bundled_clip.html").read_text("utf-8")
-    owner = ADDRESS.removeprefix("https://github.com/")
-    opened = f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}"
-    assert opened in page and "mybinder" not in page
-    assert f'href="{ADDRESS}/blob/main/notebooks/03_train_flickr30k.ipynb"' in page
-    assert "--depth" not in page  # the first cell is for Colab, not for readers
 
 
 def run_first_cell(made, address: str, folder: Path) -> tuple[list[str], str, str]:

@@ -22,8 +22,6 @@ import papermill.cli
 import pytest
 from click.testing import CliRunner, Result
 from helpers import checked
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import cma
@@ -434,23 +432,6 @@ def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monke
     assert run.needed(explorer) == set()
 
 
-def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
-    times = {"01": "", "03": "6 min", "05": "8 min", "a2": "10 min", "a1": "2 min"}
-    names = {name.partition("_")[0]: name for name in NOTEBOOKS}
-    for name, time in times.items():
-        (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
-    started = []
-
-    def start(command, **_):
-        started.append(command[-1].partition("_")[0])
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(run.subprocess, "run", start)
-    monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
-    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
-    assert started == ["a2", "03", "05", "a1", "01"]
-
-
 def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
     folder, out = tmp_path / "notebooks", tmp_path / "elsewhere" / "executed"
     folder.mkdir()
@@ -501,27 +482,6 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
         run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")]
     )
     assert ended.exit_code == 1 and re.fullmatch(r"error: .*file.*\n", ended.output)
-
-
-VALUES = st.text() | st.sampled_from(
-    ["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"]
-)
-
-
-@given(st.sampled_from("pr"), VALUES)
-def test_a_value_is_read_as_papermill_reads_it(option, value):
-    theirs = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"])
-        )
-        papermill.cli.papermill(
-            ["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False
-        )
-    ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
-    assert ended.exit_code == 0
-    # nan is not equal to itself
-    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)
 
 
 def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):

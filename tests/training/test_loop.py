@@ -159,25 +159,6 @@ def test_what_the_end_needs_is_looked_for_before_the_first_step(
         cma.train(make_model(), load(folder, "train"), config.merge(settings))
 
 
-def test_a_choice_on_test_is_labelled_everywhere(train_set, config, make_model, capsys):
-    config = config.merge({"epochs": 1, "select_on": "test"})
-    record = cma.train(make_model(), train_set, config)
-    label = "(chosen on test, the authors' habit)"
-    assert f"test {label} R@1" in capsys.readouterr().out
-    assert json.loads((record.folder / "run.json").read_text())["label"] == label
-
-
-def test_captions_that_are_cut_are_counted(train_set, config, make_model, capsys):
-    model = make_model()
-    with pytest.warns(UserWarning, match="exceed 5 tokens"):
-        record = cma.train(model, train_set, config.merge({"epochs": 1, "max_words": 5}))
-    rows = model.processor.tokenizer(train_set.captions)["input_ids"]
-    long = sum(len(row) > 5 for row in rows)
-    assert 0 < long < 48
-    assert f"{long} of 48 captions were cut to 5 tokens" in capsys.readouterr().out
-    assert record.metrics["cut_captions"] > 0
-
-
 def test_bad_starts_are_refused(folder, train_set, config, make_model):
     model = make_model()
     model.set_adapter(None)

@@ -261,27 +261,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
     same_run(cma.train(model, train_set, dropping), model, unbroken)
 
 
-def test_an_update_that_was_broken_off_is_not_tried_again(
-    train_set, dropping, make_model, unbroken, monkeypatch
-):
-    really, count = torch.optim.AdamW.step, iter(range(100))
-
-    def crowded(optimizer, *arguments):
-        done = really(optimizer, *arguments)
-        if next(count) == 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return done
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", crowded)
-        with pytest.raises(
-            ValueError, match="in the optimiser's update, so the run ends: CUDA out of"
-        ):
-            cma.train(make_model(dropout=0.2), train_set, dropping)
-    model = make_model(dropout=0.2)
-    same_run(cma.train(model, train_set, dropping), model, unbroken)
-
-
 def test_a_second_run_in_one_folder_is_refused_and_half_a_card_of_a_killed_one_removed(
     train_set, config, make_model
 ):

@@ -10,11 +10,10 @@ from tests.data_prep.fuzz_sources import (
     karpathy_json,
     run,
 )
-from tests.data_prep.image_sources import albef, told, write
+from tests.data_prep.image_sources import told, write
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 FIVE = [f"river {n} ." for n in range(5)]
-PLANES = [f"{n} planes ." for n in range(5)]
 
 
 def lists(folder, split, images, once=False, ending=""):
@@ -62,29 +61,6 @@ def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
         assert told(read) == expected
         left_out = ["images of val_caps_verify.txt left out of train, which holds them too: 1"]
         assert read.notes == (left_out if name == "val" else [])
-
-
-def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an_absent_one(
-    tmp_path,
-):
-    lists(tmp_path / "rsicd_precomp", "train", {"river_1.jpg": FIVE}, once=True)
-    lists(tmp_path / "rsicd_precomp", "test", {"plane_2.jpg": PLANES})
-    write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
-    notes = BENCHMARKS["rsicd"].read(tmp_path).notes
-    assert notes == [
-        "there too, not read: {train,val,test}_caps.txt (--form lists)",
-        "no train split and no val split in these files: the train and val splits are left out",
-    ]
-
-
-@pytest.mark.parametrize("name", DIVISIONS)
-def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
-    for other in ("rsicd", "rsitmd", "sydney", "ucm"):
-        lists(tmp_path / "data" / f"{other}_precomp", "test", {f"{other}.tif": FIVE})
-    assert told(BENCHMARKS[name].read(tmp_path)) == {name: ("test", f"{name}.tif", tuple(FIVE))}
-    assert BENCHMARKS[name].read(tmp_path).files == [
-        f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
-    ]
 
 
 @pytest.mark.parametrize("prefix", ["", "textaug_"])

@@ -74,23 +74,6 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
     assert "clips with captions that are in no split: 1 (f_000000_000010)" in said
 
 
-def test_lists_under_other_names_are_known_by_their_ids(folder):
-    files = files_of(lists={"train": LISTS["train"]}) | {
-        "test notes.txt": "Prüfung\n".encode("latin-1")
-    }
-    for name, split in (("vatex_test_1500.txt", "test"), ("validation.txt", "val")):
-        files[name] = as_lines(f"{id}.mp4" for id in LISTS[split])
-    assert "train_list.txt, validation.txt, vatex_test_1500.txt under" in check(files, folder)
-
-
-def test_a_clip_in_two_files_has_the_captions_of_the_first(folder):
-    again = {"deeper/again.json": as_json(CAPTIONS | {"d_000000_000010": ["others"]})}
-    said = check(files_of() | again, folder)
-    assert (
-        "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in said
-    )
-
-
 def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):
     names = ("clips/-a_b_000001_000011.mp4", "whole/-a_b.mkv.mp4", "whole/e.mp4", "whole/-a_b.mp4")
     clips = dict.fromkeys(names, write_clip(folder / "clip.mp4", [40] * 130).read_bytes())

@@ -91,16 +91,3 @@ def test_a_file_that_leads_out_of_the_package_is_not_extracted(tmp_path, npm, mo
     assert not list(tmp_path.rglob("evil")) and not list(
         (tmp_path / "cache" / "packages").iterdir()
     )
-
-
-def test_another_process_may_be_quicker(tmp_path, npm, monkeypatch):
-    verify = packages.verify
-
-    def verify_while_another_finishes(*arguments):
-        verify(*arguments)
-        other = tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
-        other.mkdir()
-        (other / "whole").touch()
-
-    monkeypatch.setattr(packages, "verify", verify_while_another_finishes)
-    assert (packages.fetch(NAME) / "whole").exists()

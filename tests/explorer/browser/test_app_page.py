@@ -137,31 +137,6 @@ def test_the_keyboard_is_enough(shown):
     assert not shown.viewer.is_visible()
 
 
-def test_more_like_this_the_lists_and_the_address(shown, model, media):
-    shown.ask("a clip of number 4")
-    name = shown.results()["zero-shot"][1]
-    shown.tiles.nth(1).click()
-    with shown.searching():
-        shown.button("more like this").click()
-    assert shown.results() == best(model, media, media / name)
-    shown.button("examples").click()
-    suggestions = shown.root.get_by_label("suggestions").get_by_role("button")
-    assert suggestions.count() == 8
-    text = suggestions.first.inner_text()
-    with shown.searching():
-        suggestions.first.click()
-    assert shown.results() == best(model, media, text) and suggestions.first.is_visible()
-    shown.button("what CLIP misses").click()
-    shown.wait_for_text("whose picture or clip ranks better")
-    with shown.searching():
-        shown.page.go_back()
-    assert shown.results() == best(model, media, media / name)
-    shown.page.reload()
-    shown.ready()
-    shown.tiles.first.wait_for()
-    assert shown.results() == best(model, media, media / name)
-
-
 def test_it_fits_both_widths_and_themes_runs_no_caption_and_loads_nothing_from_elsewhere(
     shown, kept
 ):
@@ -255,42 +230,6 @@ def test_the_page_comes_back_after_a_restart(toy_backbone, tmp_path, open_page, 
             )
             shown.tiles.first.wait_for()
             assert shown.results() == before and shown.box.input_value() == "a red boat"
-
-
-def test_a_second_tab_and_a_reload_are_ready_at_once_and_cost_little(address, shown, browser):
-    (server,) = [
-        one for one in psutil.Process().children(recursive=True) if address_of(one, address)
-    ]
-    shown.ask("a clip of number 1")
-    before = server.memory_info().rss
-    pages, opened, reloaded = [], [], []
-    for _ in range(3):
-        pages.append(browser.new_page(viewport={"width": 1300, "height": 900}))
-        other = ExplorerPage(pages[-1])
-        start = time.monotonic()
-        other.open(address)
-        other.tiles.first.wait_for()
-        opened.append(time.monotonic() - start)
-        start = time.monotonic()
-        other.page.reload()
-        other.tiles.first.wait_for()
-        reloaded.append(time.monotonic() - start)
-    assert min(opened) < 2 and min(reloaded) < 2
-    other.ask("a clip of number 2")
-    other.previews()
-    assert server.memory_info().rss - before < 50e6
-    for page in pages:
-        page.close()
-
-
-def address_of(process: psutil.Process, address: str) -> bool:
-    """Whether a process serves the page at an address."""
-    port = int(address.partition("127.0.0.1:")[2].partition("/")[0])
-    try:
-        found = process.net_connections("tcp")
-    except psutil.Error:  # a process of the browser ended meanwhile
-        return False
-    return any(one.status == "LISTEN" and one.laddr.port == port for one in found)
 
 
 CLIP = """() => {

@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest import mock
 from unittest.mock import DEFAULT
 
@@ -384,51 +383,6 @@ def test_lines_of_a_dataset_may_change_their_order_and_their_captions(
         assert index.text_to_item.tolist() == [0, 0, 1, 2]
     assert read == []
     same(index, MediaIndex.build(model, source))
-
-
-def test_folders_that_cannot_be_read_are_listed(model, pictures, monkeypatch):
-    for name in ("forbidden", "gone"):
-        write_picture(pictures / name / "p.png", 1)
-    really, forbidden = os.scandir, ["forbidden"]
-
-    def scandir(path):
-        if Path(path).name in forbidden:
-            raise PermissionError(13, "Permission denied", str(path))
-        if Path(path).name == "gone":
-            Path(path).rename(pictures.parent / "away")
-        return really(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
-    index = MediaIndex.build(model, pictures)
-    assert len(index) == 6 and dict(index.skipped) == {
-        "forbidden": "folder cannot be read (Permission denied)",
-        "gone": "folder cannot be read (No such file or directory)",
-    }
-    forbidden.append(pictures.name)
-    with pytest.raises(
-        ValueError, match=r"no pictures .*; \.: folder cannot be read \(Permission denied\); exp"
-    ):
-        MediaIndex.build(model, pictures)
-
-
-def test_links(model, pictures, tmp_path):
-    write_picture(tmp_path / "elsewhere" / "q.png", 9)
-    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
-    (pictures / "twice").symlink_to(tmp_path / "elsewhere")
-    (pictures / "loop").symlink_to(pictures)
-    (pictures / "self.png").symlink_to(pictures / "self.png")
-    (pictures / "dangling.png").symlink_to(tmp_path / "nowhere.png")
-    os.mkfifo(pictures / "pipe.png")
-    index = MediaIndex.build(model, pictures)
-    assert [file.media for file in index.files] == [
-        "linked/q.png",
-        *(f"p{i}.png" for i in range(6)),
-    ]
-    reasons = dict(index.skipped)
-    assert reasons["dangling.png"].startswith("no such file") and reasons["pipe.png"].startswith(
-        "no regular"
-    )
-    assert "self.png" in reasons and len(reasons) == 3
 
 
 # ---- what a folder may hold

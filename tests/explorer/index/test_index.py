@@ -2,12 +2,10 @@
 read.
 """
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -19,8 +17,7 @@ from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
-from explorer.index import IndexConfig, MediaFile, MediaIndex, table
-from explorer.index.table import Table
+from explorer.index import IndexConfig, MediaFile, MediaIndex
 from tests.conftest import build_clip
 from tests.toy_index import drawn, holding, names, same
 from tests.toy_media import write_clip, write_picture, write_videos
@@ -129,20 +126,6 @@ def test_a_file_finds_itself_first(model, media, tmp_path):
     assert names(index.query_media(tmp_path / "frames", k=1)) == ["pictures/p3.png"]
 
 
-def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
-    folder = write_videos(tmp_path, {"test": 1})
-    write_clip(folder / "media/test0.mp4", 0, frames=24, rate=12)
-    line = json.loads((folder / "metadata.jsonl").read_text())
-    parts = [line | {"id": f"part{i}", "start": float(i), "end": i + 1.0} for i in range(2)]
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
-    index = MediaIndex.build(model, folder, ReadConfig(max_frames=3))
-    assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
-    assert not torch.allclose(index.frames(0), index.frames(1))
-    kept = MediaIndex.build(model, folder, ReadConfig(max_frames=3), folder=tmp_path / "index")
-    assert [file.start for file in kept.files] == [0.0, 1.0]
-    assert [file.label for file in kept.files] == ["part0", "part1"]
-
-
 # ---- adapters
 
 
@@ -220,39 +203,6 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
     for other in (clip, build_clip(text_layers=2)):
         with pytest.raises(ValueError, match="built with the backbone .* build the index again"):
             MediaIndex.load(folder, RetrievalModel(other, toy_index.model.processor))
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_a_save_that_is_stopped_leaves_the_old_index(model, media, tmp_path, monkeypatch, error):
-    index = MediaIndex.build(model, media)
-    index.save(tmp_path)
-    monkeypatch.setattr(table, "ROWS", 3)
-    larger = holding(index, list(index.files), index.frames() + 1, index.lengths)
-    really = Table._search
-
-    def search(self, *given):
-        batches = really(self, *given).to_batches(3)
-        return mock.Mock(to_batches=lambda _: breaking(batches, error))
-
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, OSError)):
-        patch.setattr(Table, "_search", search)
-        larger.save(tmp_path)
-    same(MediaIndex.load(tmp_path, model), index)
-    larger.save(tmp_path)
-    same(MediaIndex.load(tmp_path, model), larger)
-
-
-def breaking(batches, error):
-    yield next(batches)
-    raise error
-
-
-@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
-    embeddings = torch.zeros(2, 32)
-    embeddings[1, 3] = wrong
-    with pytest.raises(ValueError, match="some embeddings are not finite"):
-        holding(toy_index, list(toy_index.files) * 2, embeddings)
 
 
 def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from cma import AdapterConfig
 from explorer import Gallery, MediaIndex, site, site_files
-from explorer.index import embed
 from tests.conftest import build_clip, one_line, with_adapters
 from tests.toy_media import write_picture
 
@@ -71,19 +70,6 @@ def test_neither_whole_paths_nor_places_are_written(quick, tmp_path, model):
         assert not Image.open(file).getexif()
 
 
-def test_what_is_not_on_the_page_is_not_embedded(quick, tmp_path, media, backbone, monkeypatch):
-    """10,000 pictures were embedded at each strength to keep 2,000."""
-    for number in range(3, 9):
-        write_picture(media / f"{number}.png", number)
-    read, really = set(), embed.read_pixels
-    monkeypatch.setattr(
-        embed, "read_pixels", lambda file, *rest: read.add(file.media) or really(file, *rest)
-    )
-    arguments = ["--media", "pictures", "--backbone", backbone, "--max-files", "2", "--yes"]
-    assert site.main(arguments) == 0 and read == {"0.png", "5.png"}
-    assert site.main([*arguments[:-2], "100", "--yes", "--out", "all"]) == 0 and len(read) == 10
-
-
 def test_a_large_page_is_kept_only_if_that_is_agreed(
     quick, galleries, tmp_path, monkeypatch, capsys
 ):
@@ -128,15 +114,6 @@ def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_p
     with one_line(ValueError, f"page: holds {first}, which is not part of the page"):
         site.publish(one, out)
     assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
-
-
-def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, monkeypatch):
-    one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
-    assert site.publish(one, out, max_files=2)
-    monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
-    with one_line(ValueError, "page: holds CNAME, which is not part of the page"):
-        site.publish(one, out)
-    assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
 
 
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):

@@ -1,7 +1,6 @@
 """Cross-Modal Adapter: frozen CLIP, 0.3 % trained, for images and videos.
 
-`import cma` is fast: each name and submodule below is loaded when it is first used, and so is
-torch.
+`import cma` is fast: it loads each name and submodule below, and torch, on first use.
 """
 
 import importlib.util
@@ -31,11 +30,11 @@ class _Printing(logging.Handler):
     """Prints each record to the current `sys.stdout`."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record))  # nothing if there is no standard output
+        print(self.format(record))  # prints nothing without a standard output
 
 
 def log_to_stdout() -> None:
-    """Print what `cma` and `explorer` log, from INFO on, to standard output, a line each.
+    """Print the log records of `cma` and `explorer`, from INFO on, to standard output.
 
     Programs and notebooks call this once; it also hides Pillow's warnings about damaged or very
     large pictures. Without it, your own `logging` and `warnings` decide. `logging.getLogger("cma")
@@ -58,7 +57,7 @@ if other := _installed("cma"):
         "its own environment"
     )
 
-# unknown: a source tree, not installed
+# "unknown" in a source tree that is not installed
 __version__ = _installed("cross-modal-adapter") or "0+unknown"
 
 if TYPE_CHECKING:  # the lazy names, for type checkers

@@ -7,9 +7,8 @@ sublayer's output, before the residual:
 
 `down` goes from width D to r. `up` goes back by two projections side by side: one owned by the
 encoder, r -> D - d_s, and one **shared by both encoders**, r -> d_s. The shared one is a single
-parameter that receives the gradients of text and vision: it is the only place where the two meet.
-The two streams are never mixed, so texts and visuals are still embedded separately and can be
-indexed.
+parameter that receives the gradients of text and vision: nothing else connects the two. Their
+activations never mix, so texts and visuals are still embedded separately and can be indexed.
 """
 
 import reprlib
@@ -70,17 +69,17 @@ class AdapterConfig:
 
 
 def shared_slices(layers: int, deepest: int) -> list[int]:
-    """Return, for each of a tower's `layers` layers, which of the `deepest` shared slices it uses.
+    """Return the shared slice (of `deepest`) that each of a tower's `layers` layers uses.
 
     With equal depth, as in the paper, layer i uses slice i. A shallower tower is spread over the
-    deeper one, so that both end with the last slice; only the deeper tower uses the slices that it
-    skips.
+    deeper one, so that both end with the last slice; the slices that it skips serve the deeper
+    tower only.
     """
     return [(i + 1) * deepest // layers - 1 for i in range(layers)]
 
 
 class TowerAdapters(nn.Module):
-    """The parameters of one encoder, stacked over its 2 x layers sites; of `up` its own part."""
+    """The parameters that one encoder owns, stacked over its 2 x layers sites."""
 
     def __init__(self, config: AdapterConfig, width: int, layers: int) -> None:
         super().__init__()
@@ -98,7 +97,7 @@ class CrossModalAdapters(nn.Module):
 
     `widths` and `layers` give D and the depth of each tower: {"vision": 768, "text": 512}.
     Parameters are float32 whatever the backbone's precision, because small updates would vanish in
-    half precision; `forward` computes in the precision of what it is given. Raises ValueError if
+    half precision; `forward` computes in the precision of its input. Raises ValueError if
     shared_dim exceeds a width.
     """
 
@@ -127,7 +126,7 @@ class CrossModalAdapters(nn.Module):
                 nn.init.trunc_normal_(parameter, std=config.init_std, a=-2.0, b=2.0)
 
     def forward(self, tower: str, site: int, z: Tensor) -> Tensor:
-        """Return what is added to the sublayer output z [..., D] of one site, in z's precision.
+        """Return what to add to the sublayer output z [..., D] of one site, in z's precision.
 
         `tower` is "vision" or "text". Site 2i is the attention of layer i, site 2i + 1 its MLP.
         """

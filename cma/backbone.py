@@ -1,4 +1,4 @@
-"""Load the backbone that will be frozen: the bundled `mini`, a model of the hub, or a folder."""
+"""Load a backbone: the bundled `mini`, a model from the hub, or one from a folder."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ MINI = Path(__file__).parent / "mini_clip"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+", re.ASCII)
 # a hub id: the paper's backbone, to be used for photographs
 PHOTOGRAPHS = "openai/clip-vit-base-patch32"
-NEEDED = (  # the folder of a complete model has at least one file of each group
+NEEDED = (  # a complete model's folder has at least one file of each group
     ("config.json",),
     ("preprocessor_config.json", "processor_config.json"),
     ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model"),
@@ -123,7 +123,7 @@ def load_backbone(
     clip.config.name_or_path = (
         name if name == "mini" or isinstance(found, str) else str(found.absolute())
     )
-    if isinstance(source, str):  # just fetched: transformers does not always say which commit it is
+    if isinstance(source, str):  # just downloaded; transformers does not always give the commit
         cached = _cached(source, revision)
     if cached or isinstance(source, Path):
         clip.config._commit_hash = cached.name if cached else _digest(Path(source))
@@ -139,7 +139,7 @@ def identity(clip: PreTrainedModel) -> dict[str, str | None]:
 
 
 def known_by(identity: dict[str, str | None]) -> str | None:
-    """Return what identifies a backbone: its revision, as folders may be copied, or its name."""
+    """Return a backbone's revision, which a copied folder keeps, or else its name."""
     return identity["revision"] or identity["name"]
 
 

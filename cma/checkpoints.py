@@ -3,7 +3,7 @@
 Ours is a folder of `adapter_config.json` and `adapter_model.safetensors`. Theirs is a
 `checkpoint.pth` of {"model": …} with "clip." before every key. Both stack the sites in the same
 way; only the names differ. The authors leave out a part without rows: the shared part, or the text
-tower's own if all its width is shared.
+tower's own part if its whole width is shared.
 """
 
 import argparse
@@ -42,15 +42,15 @@ OFFICIAL = {
 
 Tower = Literal["vision", "text"]
 Key = Literal["name", "revision"]
-USE = {"reading", "strength"}  # what of a config says how to use the adapter, not what it is
+USE = {"reading", "strength"}  # keys that say how to use the adapter, not what it is
 Text = Annotated[str, Field(max_length=4096)]  # a folder's path may be long
 
 
 class AdapterFile(BaseModel):
     """The content of `adapter_config.json`; `backbone` is from `cma.backbone.identity`.
 
-    `reading` and `strength` say how to use the adapter: files may lack them, and they do not count
-    as part of what the weights were saved with.
+    `reading` and `strength` say how to use the adapter. Files may lack them, and the digest of the
+    weights does not include them.
     """
 
     method: Text
@@ -109,7 +109,7 @@ def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[st
         method_class = class_of(saved.method)
         options = method_class.options_from(saved.options)
         missing = vars(options).keys() - saved.options.keys()
-        if missing:  # it would silently get its default
+        if missing:  # else it would silently get its default
             raise ValueError(f"options: {sorted(missing)} expected, but missing")
         shapes = method_class.shapes(model, options)
     except (ValueError, TypeError) as error:
@@ -118,7 +118,7 @@ def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[st
     state = _read_weights(folder / WEIGHTS, shapes, saved)
     check_tensors(state, shapes, str(folder / WEIGHTS))
     with torch.random.fork_rng(devices=[]):
-        method = method_class(model, options)  # the constants that it makes have their values
+        method = method_class(model, options)  # built with real values, for its constants
     method.load_state_dict(state)
     method.reading, method.strength = saved.reading, saved.strength
     return method, dict(saved.backbone.items())
@@ -143,7 +143,7 @@ def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> 
         # `load_file` would keep the tensors mapped to the file; the digest is of float32 numbers
         state = {key: value.float() for key, value in load(file.read_bytes()).items()}
         if digest != _digest(state, about):
-            raise ValueError("its digest is another one")
+            raise ValueError("its digest differs")
     except (SafetensorError, ValueError) as error:
         message = f"{file}: damaged, or does not fit {CONFIG}; save the adapter again. {error}"
         raise ValueError(printable(message[:LINE])) from error
@@ -192,11 +192,11 @@ def from_official(
 ) -> tuple[AdapterConfig, dict[str, Tensor]]:
     """Convert the authors' state dict or file (.pth, .safetensors) for `add_adapter`.
 
-    Returns a config and a state dict. Keys may start with "clip." and be below "model"; keys of no
-    adapter are ignored. Dropout and activation are not stored, so the config has those of the
-    released runs (0, quick_gelu). Raises ValueError that names the key if an adapter tensor is
-    missing, its shape does not fit the others or a number is not finite, and for a file with more
-    than tensors and plain data (nothing in it is run).
+    Returns a config and a state dict. Keys may start with "clip." and be below "model"; keys that
+    are not an adapter's are ignored. Dropout and activation are not stored, so the config has those
+    of the released runs (0, quick_gelu). Raises ValueError that names the key if an adapter tensor
+    is missing, its shape does not fit the others or a number is not finite, and for a file that
+    holds more than tensors and plain data (nothing in it is executed).
     """
     if isinstance(checkpoint, dict):
         where = "the state dict"

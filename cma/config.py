@@ -1,4 +1,4 @@
-"""The settings of a training run, checked when they are built."""
+"""The settings of a training run, validated on construction."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class ReadConfig:
         similarity: how the frames of a clip are pooled. For an item of one frame both are the plain
             cosine.
         temperature: of text-conditioned pooling; the paper's τ.
-        max_words: tokens of a caption, start and end included; the recipes set the paper's 32.
-        max_frames: frames of a clip, spread evenly over what `fps` gives.
+        max_words: tokens kept of a caption, start and end included; the recipes set the paper's 32.
+        max_frames: frames used of a clip, evenly spread over those that `fps` gives.
         fps: frames a second; None takes every frame. The recipes set the paper's 1.
 
     Raises:
@@ -67,8 +67,8 @@ class TrainConfig(ReadConfig):
 
     The defaults are the paper's (section 4.1), except `max_words`, `fps`, `optimizer`, `select_on`,
     `precision`, `gradient_divisor` and `mask_same_item`, which the recipe `paper` of a benchmark
-    sets. An index that reads media with the same `ReadConfig` fields searches as the run was
-    trained.
+    sets. It also has the fields of `ReadConfig`; to search as the run was trained, give an index
+    the same ones.
 
     Args:
         name: the run is written to `runs_dir/name`.
@@ -84,20 +84,22 @@ class TrainConfig(ReadConfig):
         select_on: which split chooses the epoch that is kept; "last" keeps the last one. The
             authors use "test".
         select_by: text-to-visual R@1, or mR, the less noisy mean of six recalls.
-        val_items: how many training items are held out if a dataset has no val split.
+        val_items: how many training items to hold out if a dataset has no val split.
         report_on: the split of the final numbers; with "val" the test split is never read.
-        epoch_unit: whether an epoch has each (item, caption) once, or each item.
+        epoch_unit: whether an epoch sees each (item, caption) pair once, or each item once.
         precision: "fp16" is half precision throughout, as the authors train.
-        gradient_divisor: divides the gradient before clipping; 4 in the authors' 4 processes.
+        gradient_divisor: divides the gradient before clipping; the authors' 4 processes divide by
+            4.
         mask_same_item: whether captions of one item in a batch are left out as negatives.
         micro_batch: pairs in memory at once: a number, "auto", or None for all.
         checkpoint_activations: compute activations again in the backward pass: less memory, slower.
         workers: processes that decode media; at most one for each core is started.
         cache: keep the preprocessed pixels of a small dataset in memory.
-        eval_items: evaluate on so many items only.
-        if_exists: for a run that is in `runs_dir/name` already. "resume" continues it, or returns
-            it if it is finished. "replace" deletes its files once all inputs are found, and trains
-            again from the adapter's current weights: after a run, those are the trained ones.
+        eval_items: the most items to evaluate on.
+        if_exists: what to do if `runs_dir/name` already holds a run. "resume" continues it, or
+            returns it if it is finished. "replace" deletes its files once all inputs are found, and
+            trains again from the adapter's current weights: after a run, those are the trained
+            ones.
         runs_dir: the folder of all runs.
 
     Raises:

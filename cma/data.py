@@ -1,8 +1,8 @@
 """Load a dataset: from a folder that `data_prep` made, from rows in memory, or from pairs.
 
 `dataset.json` and `metadata.jsonl` are read strictly: an error names the file, the line, the key
-and what was expected. A folder is parsed once for all its splits (`load_all`), and each split leads
-to the others (`splits`).
+and what was expected. A folder is parsed once for all its splits (`load_all`), and each split gives
+access to the others (`splits`).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ load_dataset = load  # its name at the top level of cma
 
 
 def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
-    """Read a dataset folder, once; return those of train, val and test that have items, by name.
+    """Read a dataset folder once, and return its splits that have items, by name.
 
     This dict is also the `splits` of each of them. Raises as `load`.
     """

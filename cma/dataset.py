@@ -1,4 +1,4 @@
-"""A dataset: the items of a split and their captions, and where their media are.
+"""A dataset: the items of a split, their captions, and where their media are.
 
 Letters in shapes: V items, T captions.
 """
@@ -19,8 +19,8 @@ from . import files
 from .media import InMemoryImage, MediaError, exists
 
 SPLITS = ("train", "val", "test")
-MEMORY = Path("memory")  # in the place of the folder of a dataset that has none
-# the `visual_to_text` of a protocol that has none
+MEMORY = Path("memory")  # stands for the folder of a dataset in memory
+# the default `visual_to_text` of a protocol
 READINGS = {"image": "captions", "video": "items"}
 
 
@@ -51,7 +51,7 @@ class Item:
     id: Text
     file_name: Annotated[Text, AfterValidator(_inside)]
     captions: tuple[Annotated[str, AfterValidator(_not_blank)], ...]
-    split: Literal[SPLITS]  # type: ignore[valid-type]  # their names stand once, in SPLITS
+    split: Literal[SPLITS]  # type: ignore[valid-type]  # the names are written once, in SPLITS
     start: Seconds | None = None
     end: Seconds | None = None
 
@@ -93,9 +93,9 @@ class RetrievalDataset:
     """One split of a dataset folder, in the order of its `metadata.jsonl`: V items with T captions.
 
     `protocol["visual_to_text"]` is "captions" or "items" (see `cma.metrics`); `expected` is the
-    published number of items, if `dataset.json` gives it. `splits` has this split and the others
-    of the folder, whole, by name: `dataset.splits["val"]`. The pictures of a dataset in memory are
-    in the column `column` of `rows`.
+    published number of items, if `dataset.json` gives it. `splits` has all splits of the folder,
+    whole, by name: `dataset.splits["val"]`. The pictures of a dataset in memory are in the column
+    `column` of `rows`.
     """
 
     folder: Path
@@ -116,7 +116,7 @@ class RetrievalDataset:
 
     @cached_property
     def captions(self) -> list[str]:
-        """Every caption, item by item [T]."""
+        """All captions, item by item [T]."""
         return [caption for item in self.items for caption in item.captions]
 
     @cached_property
@@ -126,7 +126,7 @@ class RetrievalDataset:
         return torch.tensor(owners, dtype=torch.long)
 
     def require_captions(self) -> None:
-        """Raise ValueError, naming the first, if items have no captions."""
+        """Raise ValueError if items have no captions; the message names the first."""
         if without := [item.id for item in self.items if not item.captions]:
             raise ValueError(
                 f"{self.folder} ({self.split}): {len(without):,} of {len(self):,} items have no "
@@ -134,7 +134,7 @@ class RetrievalDataset:
             )
 
     def require_media(self) -> None:
-        """Raise `cma.media.MediaError`, naming the first, if pictures or clips are missing."""
+        """Raise `cma.media.MediaError` if media are missing; the message names the first."""
         if self.rows is not None:
             return
         if missing := [path for path in map(self.path, self.items) if not exists(path)]:
@@ -169,7 +169,7 @@ def in_splits(
     rows: object = None,
     column: str = "",
 ) -> dict[str, RetrievalDataset]:
-    """Return {split: dataset} of items, each of which comes with where it is from, for errors."""
+    """Return {split: dataset} of items; each comes with its origin, which error messages name."""
     media_root = None if about.media_root is None else folder / about.media_root
     items: dict[str, Item] = {}
     for where, item in found:

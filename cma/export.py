@@ -70,7 +70,7 @@ class AdaptedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, **options: Any) -> "AdaptedModel":
-        """Load an exported model; the backbone is frozen, which transformers does not keep."""
+        """Load an exported model, and freeze its backbone, which transformers does not remember."""
         model = super().from_pretrained(*arguments, **options)
         loaded = model[0] if isinstance(model, tuple) else model  # with `output_loading_info`
         loaded.retrieval.clip.requires_grad_(False)
@@ -99,13 +99,13 @@ AutoModel.register(AdaptedConfig, AdaptedModel, exist_ok=True)
 
 
 def sentence_transformer(model: RetrievalModel, folder: str | Path) -> object:
-    """Write a model, with its active adapter, as a SentenceTransformer; return it loaded.
+    """Write a model with its active adapter as a SentenceTransformer, and return that, loaded.
 
-    It embeds texts and PIL pictures as `model` does, and trains, saves and pushes as any other.
-    Load it in another process after `import cma.export`.
+    It embeds texts and PIL pictures as `model` does; train, save and push it like any other. Load
+    it in another process after `import cma.export`.
 
     Args:
-        model: A model with its processor. Its active adapter, of any method, goes with it at its
+        model: A model with its processor. Its active adapter, of any method, is exported at its
             scale. Without one, or with a method that changes CLIP's own weights (LoRA, full
             fine-tuning), the folder is an ordinary CLIP, which loads without `cma`.
         folder: A folder that does not exist yet.
@@ -140,7 +140,7 @@ def sentence_transformer(model: RetrievalModel, folder: str | Path) -> object:
     with TemporaryDirectory(dir=folder.parent) as temporary:
         made = Path(temporary) / folder.name
         _write(model, made)
-        # read again: what is written is what works
+        # read it again, to see that the written files work
         theirs = SentenceTransformer(
             modules=[Transformer.load(str(made))], similarity_fn_name="cosine"
         )
@@ -165,7 +165,7 @@ def _write(model: RetrievalModel, folder: Path) -> None:
             made = AdaptedModel(config)
             made.retrieval.clip.load_state_dict(state)
             made.retrieval.get_adapter(NAME).load_state_dict(model.get_adapter(name).state_dict())
-        else:  # what acts, if anything, is part of CLIP's own weights
+        else:  # the active method, if any, is part of CLIP's own weights
             made = type(model.clip)(model.clip.config)
             made.load_state_dict(state)
     made.save_pretrained(folder)
@@ -191,7 +191,7 @@ def _write(model: RetrievalModel, folder: Path) -> None:
 
 
 def _merged(clip: PreTrainedModel) -> dict[str, Tensor]:
-    """Return CLIP's weights as they act now, with those of LoRA added to them."""
+    """Return CLIP's weights as the active method sets them, with LoRA's weights added."""
     state = clip.state_dict()
     for name, module in clip.named_modules():
         if hasattr(module, "get_delta_weight"):  # a layer of peft

@@ -1,4 +1,4 @@
-"""Families of two-tower backbones: one description each, for all code that reads a backbone."""
+"""Families of two-tower backbones: one description each, which all code here uses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,15 +35,15 @@ class Tower:
 
 @dataclass(frozen=True)
 class Family:
-    """A model class of transformers, and how it is read."""
+    """A model class of transformers, and how we call it."""
 
     name: str
     model: str
-    # whose output embeds a text: its "end" token, the "last" place or the "first"
+    # the token whose output embeds a text: its "end" token, the "last" place or the "first"
     pooled: str = "end"
     legacy_end: bool = False  # an `eos_token_id` of 2 means the highest id
     full: bool = False  # texts are padded to the full context of the text tower
-    # padding must be masked; other text towers are causal, or trained with padding
+    # padding is masked; other text towers are causal, or were trained with padding
     mask: bool = False
     lower: bool = False  # texts are lower-cased
     starts: int = 1  # tokens before the words
@@ -73,7 +73,7 @@ class Family:
     def tokenize(
         self, tokenizer: Any, texts: Sequence[str], places: int, max_tokens: int
     ) -> tuple[Tensor, int]:
-        """Return ids [T, L] for `places`, and how many were cut to `max_tokens`, end included."""
+        """Return ids [T, L] for `places`, and how many texts were truncated to `max_tokens`."""
         # half a character becomes "?"
         texts = [text.encode(errors="replace").decode() for text in texts]
         if self.lower:
@@ -146,7 +146,7 @@ FAMILIES = {  # the keys are values of `config.model_type`
 
 
 def family_of(config: object, name: object = "the backbone") -> Family:
-    """Return the family of a model's configuration. Raises ValueError: why it is in none."""
+    """Return the family of a model's configuration. Raises ValueError if it is in none."""
     model_type = getattr(config, "model_type", None)
     if model_type in FAMILIES:
         return FAMILIES[model_type]
@@ -158,7 +158,7 @@ def family_of(config: object, name: object = "the backbone") -> Family:
 
 
 def check_model(clip: object) -> Family:
-    """Return a model's family. Raises ValueError if it is in none, TypeError for a part."""
+    """Return a model's family. Raises ValueError if it is in none, TypeError for a part of one."""
     class_name = type(clip).__name__
     family = family_of(getattr(clip, "config", None), f"clip is a {class_name}")
     if not isinstance(clip, getattr(transformers, family.model)):

@@ -28,11 +28,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield `.NAME.NUMBER.tmp`, which then replaces `path`; after an error `path` is as before.
 
     The new file is on the disk before it takes the name, so that a power cut leaves the old file or
-    the new one. What a killed writer leaves is found by `glob(".NAME.*.tmp")`.
+    the new one. `glob(".NAME.*.tmp")` finds the files of a killed writer.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A number of its own: threads, and containers that share a volume, have the same process id.
+    # a random number, because threads, and containers that share a volume, share process ids
     temporary = path.with_name(f".{path.name}.{secrets.randbelow(10**12)}.tmp")
     try:
         yield temporary
@@ -59,7 +59,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path | str, content: str | bytes) -> None:
-    """Write text (as UTF-8) or bytes; a reader finds the old file or the new, never a part."""
+    """Write text (as UTF-8) or bytes; a reader finds the old file or the new one, never a part."""
     with replacing(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
@@ -96,7 +96,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass whose fields pydantic checks; numbers must be finite.
 
     A wrong value raises ValueError in one line, such as `epochs=0: expected greater than or equal
-    to 1`. For an unknown field, the error names all that there are.
+    to 1`. For an unknown field, the error lists all fields.
     """
     checked: Any = pydantic.dataclasses.dataclass(frozen=True, config=RULES)(cls)
     names = [field.name for field in dataclasses.fields(checked)]
@@ -109,7 +109,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             build(self, *values, **named)
         except ValidationError as error:
             first, message = _first(error)
-            place = next(iter(first["loc"]), None)  # a position, if the value came without a name
+            place = next(iter(first["loc"]), None)  # the position of a value without a name
             key = positions.get(place, place)
             if first["type"] == "unexpected_keyword_argument":
                 known = f"the fields are {', '.join(names)}"
@@ -125,7 +125,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
 
 
 def _first(error: ValidationError) -> tuple[ErrorDetails, str]:
-    """Return the first of pydantic's errors, and in our words what was expected."""
+    """Return pydantic's first error, and what was expected, in our words."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "missing":
         return first, "expected, but missing"
@@ -134,10 +134,10 @@ def _first(error: ValidationError) -> tuple[ErrorDetails, str]:
 
 
 def walk(folder: Path | str, failed: Callable[[OSError], None] | None = None) -> Folders:
-    """Walk as `os.walk`, but sorted and through links; each real folder once, as links may circle.
+    """Walk like `os.walk`, but sorted and through links; enter each real folder only once.
 
-    A folder whose name the caller removes is not entered; `failed` is called with errors of
-    unreadable ones.
+    The caller can remove the name of a folder that should not be entered; `failed` receives the
+    errors of unreadable ones.
     """
     seen = set()
     for parent, folders, files in os.walk(folder, onerror=failed, followlinks=True):
@@ -162,7 +162,7 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` as one line of UTF-8, with what cannot be seen escaped."""
+    """Return `text` as one line of UTF-8, with invisible characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -1,6 +1,6 @@
-"""Adapters on the Hugging Face hub: fetched, described by a model card, and pushed.
+"""Fetch adapters from the Hugging Face hub, describe them in a model card, and push them.
 
-Nothing that is fetched is executed: `cma.checkpoints` only reads and checks a config and tensors.
+Nothing fetched is executed: `cma.checkpoints` only reads and checks a config and tensors.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def fetch(source: str | Path, files: Sequence[str], revision: str | None = None)
     """Return an adapter's folder: `source` itself, or the cached `files` of the hub's "user/name".
 
     Raises FileNotFoundError if `source` is neither, OSError in one line if the files cannot be
-    fetched. A file that the repository lacks is missed when it is read.
+    fetched. A file that the repository lacks only raises an error when it is read.
     """
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -58,7 +58,9 @@ def card_of(method: Method, backbone: dict, record: Any, license: str, source: s
         about = record if isinstance(record, dict | None) else json.loads(record.to_json())
         if about:
             trained = (about["method"], about["adapter"], known_by(about["backbone"]))
-            if trained != own or not about["selected_epoch"]:  # without an epoch: of no training
+            if (
+                trained != own or not about["selected_epoch"]
+            ):  # without an epoch, it was not training
                 raise ValueError(
                     f"of {str(trained)[:300]} after epoch {about['selected_epoch']}, but the "
                     f"adapter is {own}"
@@ -80,7 +82,7 @@ def card_of(method: Method, backbone: dict, record: Any, license: str, source: s
 
 
 def write_card(folder: Path, card: str) -> None:
-    """Write README.md, unless one is there that somebody has written or edited (warns)."""
+    """Write README.md, but keep one that somebody has written or edited (warns)."""
     if not _kept(folder / CARD, str(folder / CARD)):
         write_whole(folder / CARD, _signed(card))
 
@@ -109,7 +111,7 @@ def push(
 
 
 def _signed(card: str) -> str:
-    """Return the card with its digest added, which shows later whether somebody has edited it."""
+    """Return the card with its digest, by which we can later see whether somebody has edited it."""
     digest = hashlib.sha256(card.encode()).hexdigest()[:12]
     return f"{card}\n<!-- By cma, {digest}: a card that somebody has edited is kept. -->\n"
 

@@ -1,4 +1,4 @@
-"""The base class of all that adapts a frozen CLIP, the cross-modal adapter among them."""
+"""`Method`, the base class of everything that adapts a frozen CLIP, and the cross-modal adapter."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 # the tables' name for a cross-modal adapter of `shared_dim` 0
 WITHOUT_SHARING = "adapter without sharing"
-METHODS: dict[str, type[Method]] = {}  # every class that has a NAME, by it: the newest of a name
-MODULES = ["cma.methods"]  # they define further classes, and are imported when one is asked for
+METHODS: dict[str, type[Method]] = {}  # every class with a NAME, by name; the newest wins
+MODULES = ["cma.methods"]  # modules that define further classes, imported on demand
 
 
 @checked_dataclass
 class NoOptions:
-    """Options for a method that has nothing to choose."""
+    """The options of a method that has none."""
 
 
 class Method(nn.Module):
@@ -39,10 +39,10 @@ class Method(nn.Module):
 
     A subclass has a `NAME`, its row in the tables, and `Options` (a `cma.files.checked_dataclass`).
     It makes its parameters in `__init__` and changes CLIP in `install`; it never copies a forward.
-    Only parameters and buffers are saved: other tensors must get the same values whenever it is
-    built. `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works
-    on. `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at
-    all frames of a clip at once, so that none can be embedded alone. `why_not`: the reason if it
+    Only parameters and buffers are saved; other tensors must get the same values in every build.
+    `scales`: whether it can act at any scale, or only at 1 and 0. `kinds`: the data it works on.
+    `halves`: whether it trains with `precision="fp16"`. `across_frames`: whether it looks at all
+    frames of a clip at once, so that no frame can be embedded alone. `why_not`: the reason, if it
     cannot do one of these. `defaults`: options that differ from those of `Options`; `pictures`: the
     options for pictures in the paper's tables.
     """
@@ -59,7 +59,7 @@ class Method(nn.Module):
     options: Any  # an instance of `Options`
     widths: dict[str, int]
     layers: dict[str, int]
-    frame_mask: Tensor | None = None  # [V, F] of the clips that are encoded now; None for pictures
+    frame_mask: Tensor | None = None  # [V, F] of the clips being encoded; None for pictures
     # how captions and media were read in training; None before it, and in older files
     reading: ReadConfig | None = None
     strength: float | None = None  # a scale that its author recommends; nothing applies it
@@ -81,7 +81,7 @@ class Method(nn.Module):
             METHODS[cls.NAME] = cls
 
     def __init__(self, model: RetrievalModel, options: object) -> None:
-        """`model`: the `RetrievalModel` it is for; `options`: an instance of `Options`."""
+        """Build the method for a `RetrievalModel`, with an instance of `Options`."""
         super().__init__()
         self.options = options
         self.widths = model.widths
@@ -102,7 +102,8 @@ class Method(nn.Module):
         """Return the tensors that the method would save, without values (on torch's meta device).
 
         Raises ValueError if they would be many times as large as the backbone, or if the method
-        reads a tensor's values in `__init__`: no file of it could be checked before it is loaded.
+        reads a tensor's values in `__init__`, because then no file could be checked before loading
+        it.
         """
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -122,7 +123,8 @@ class Method(nn.Module):
     def install(self, clip: nn.Module, scale: float) -> Iterator:
         """Add hooks to `clip`, or replace its tensors or modules; `scale` is not 0 (1: as trained).
 
-        Yields after each change an object whose `remove()` undoes it, such as the handle of a hook.
+        After each change, yields an object whose `remove()` undoes it, such as the handle of a
+        hook.
         """
         raise TypeError(
             f"{type(self).__name__} has no `install(clip, scale)`; expected one that yields the "
@@ -130,7 +132,7 @@ class Method(nn.Module):
         )
 
     def check_data(self, kind: str) -> None:
-        """Raise ValueError if the method cannot do data of this kind, "image" or "video"."""
+        """Raise ValueError if the method cannot handle data of this kind, "image" or "video"."""
         if kind not in self.kinds:
             raise ValueError(f"{self.NAME}: cannot do {kind} data: {self.why_not}")
 
@@ -151,7 +153,7 @@ class Method(nn.Module):
 class CrossModalAdapter(Method, CrossModalAdapters):
     """Jiang et al. 2025, "Cross-Modal Adapter for Vision-Language Retrieval".
 
-    The output of `cma.adapter` is added to that of each attention and each MLP of both towers,
+    Adds the output of `cma.adapter` to the output of each attention and each MLP of both towers,
     before the residual (0.5M parameters).
     """
 
@@ -191,7 +193,7 @@ def class_of(method: object) -> type[Method]:
     if isinstance(method, type) and issubclass(method, Method):
         if not hasattr(method, "NAME"):
             raise TypeError(f'{method.__name__} has no NAME; give it one: NAME = "…"')
-        METHODS.setdefault(method.NAME, method)  # it may have got its name after it was made
+        METHODS.setdefault(method.NAME, method)  # it may have been named after its definition
         return method
     if isinstance(method, str):
         for module in MODULES if method not in METHODS else ():
@@ -201,7 +203,7 @@ def class_of(method: object) -> type[Method]:
     if isinstance(method, str | type):
         there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
         raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
-    # options that a method has from its base class are those of several
+    # several methods may share the options of a base class
     classes = [
         each
         for each in METHODS.values()

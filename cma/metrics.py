@@ -1,6 +1,6 @@
 """How well the right items rank: recall at k, median and mean rank, and their bootstrap intervals.
 
-`audit` tells a score that sees more than its own text and item.
+`audit` detects a score that depends on more than its own text and item.
 
 Letters in shapes: T texts, V items. Ties count against the model: rank = 1 + wrong candidates that
 score better + wrong candidates that score the same, so a constant score finds nothing. Recall is in
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DRAWN = 2**21  # queries, over all draws, that are counted at once
+DRAWN = 2**21  # queries counted at once, over all draws
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
-ROUNDING = 1e-3  # so small a change, as a share of the range of all scores, may be rounding
+ROUNDING = 1e-3  # a smaller change, as a share of the range of all scores, may be rounding
 QUESTIONS = {  # of `audit`
     "batch": "Does the score of a pair change with what else is in the batch?",
     "order": "Does it change with the order of texts or items?",
@@ -69,15 +69,20 @@ def retrieval_metrics(
 
 
 def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
-    """Return the means over queries of nDCG@10 and of the average precision (mAP), in %.
+    """Return the means over queries of `graded_values`, in %: nDCG@10 and mAP."""
+    return {k: 100 * float(v.mean()) for k, v in graded_values(similarity, relevance).items()}
+
+
+def graded_values(similarity: Tensor, relevance: Tensor) -> dict[str, Tensor]:
+    """Return nDCG@10 and the average precision (mAP) of each query: [Q] each, from 0 to 1.
 
     nDCG@10 is DCG / ideal DCG, where DCG = Σ relevance / log2(1 + rank) over the first ten
-    (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Of equal scores
+    (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Among equal scores
     the least relevant comes first, so ties count against the model.
 
     Args:
         similarity: Scores [Q, C] of the candidates of each query.
-        relevance: [Q, C], finite and not negative; each query needs one above 0.
+        relevance: [Q, C], finite and not negative; each query needs a value above 0.
 
     Raises:
         ValueError: For shapes that differ, NaN, and a query without a relevant candidate (named).
@@ -99,30 +104,32 @@ def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
     gained, ideal = ((rows[:, :10] * weights).sum(1) for rows in (found, best))
     hits = (found > 0).double()
     precision = (hits * hits.cumsum(1) / places).sum(1) / hits.sum(1)
-    return {"nDCG@10": 100 * float((gained / ideal).mean()), "mAP": 100 * float(precision.mean())}
+    return {"nDCG@10": gained / ideal, "mAP": precision}
 
 
 def both_ways(ranks: Mapping[str, Array]) -> dict:
-    """The dict of `retrieval_metrics`, from ranks by direction, [T] and [V]."""
+    """Return the dict of `retrieval_metrics`, given the ranks by direction, [T] and [V]."""
     result = {way: summary(found) for way, found in ranks.items()}
     recalls = [side[name] for side in result.values() for name in RECALLS]
     return result | {"mR": sum(recalls) / len(recalls)}
 
 
 def summary(ranks: Array) -> dict[str, float]:
-    """R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
+    """Return R@1, R@5 and R@10 in %, MdR and MnR of a set of ranks."""
     return {name: _metric(ranks, name) for name in (*RECALLS, "MdR", "MnR")}
 
 
 def ranks(similarity: Tensor, text_to_item: Tensor) -> Tensor:
-    """Rank [T] of each text's item among all V items; one without texts counts as wrong."""
+    """Return the rank [T] of each text's item among all V items, those without texts included."""
     similarity, owner = _checked(similarity, text_to_item)
     right = similarity.gather(1, owner[:, None])  # [T, 1]
     return (similarity >= right).sum(1).cpu()  # the right item counts itself: ranks start at 1
 
 
 def visual_ranks(similarity: Tensor, text_to_item: Tensor, mode: str = "captions") -> Tensor:
-    """Rank [V] of each item's own captions; `mode` is `visual_to_text` of `retrieval_metrics`."""
+    """Return the rank [V] of each item's own captions; `mode`: `visual_to_text` of
+    `retrieval_metrics`.
+    """
     similarity, owner = _checked(similarity, text_to_item)
     if mode not in ("captions", "items"):
         raise ValueError(f"visual_to_text must be 'captions' or 'items', not {mode!r}")
@@ -149,9 +156,9 @@ def bootstrap_means(
     An item is drawn with all its queries.
 
     values [T] give [samples]; K sets of values [K, T] give [K, samples], all from the same draws.
-    query_to_item [T]: a number for the item of each query. Drawing single queries would give too
-    narrow an interval, because queries of one item are not independent. The same seed draws the
-    same items again. Raises ValueError for shapes that do not fit.
+    query_to_item [T]: the number of each query's item. Drawing single queries would give too narrow
+    an interval, because queries of one item are not independent. The same seed draws the same
+    items. Raises ValueError for shapes that do not fit.
     """
     values = np.asarray(values)
     owner = np.asarray(query_to_item)
@@ -224,8 +231,8 @@ def verdict(difference: tuple[float, float, float], metric: str = "R@1") -> str:
     """Describe a paired difference in words, such as `+3.5 points of R@1 [+1.0, +6.0]: better`.
 
     difference: (one − other, low, high) of `bootstrap_difference`, for a metric in % where more is
-    better. It is "better" or "worse" if the interval, as printed, is on one side of 0, else "no
-    clear difference".
+    better. The word is "better" or "worse" if the interval, as printed, excludes 0, else "no clear
+    difference".
     """
     gain, low, high = (round(value, 1) + 0.0 for value in difference)  # −0.0 becomes 0.0
     word = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
@@ -237,7 +244,8 @@ class Audit:
     """What `audit` found; printed, it answers each of its three questions in a line.
 
     batch, order, unequal: the largest change of a pair's score, as a share of the range of all
-    scores. 0 if it is no more than rounding; infinite if `score` failed, and `failures` says how.
+    scores. 0 if the change is only rounding; infinite if `score` failed, and then `failures` says
+    how.
     """
 
     batch: float
@@ -260,22 +268,23 @@ class Audit:
 
 
 def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
-    """Find out whether a score depends on more than its own text and item.
+    """Test whether a score depends on more than its own text and item.
 
-    Such a score may raise a recall by what no user's query comes with: the other test queries, or
-    the very caption that an item is asked for. So parts of the texts and items are scored again,
-    and compared with the scores of the same pairs among all.
+    Such a score can raise recall with information that no user's query has: the other test queries,
+    or the very caption that an item is searched by. So we score parts of the texts and items again,
+    and compare with the scores of the same pairs among all.
 
     Args:
         score: `score(texts, items)` gives [T, V] for any of the texts and any of the items.
         texts: at least 4: a tensor, an array or a list of what `score` takes.
-        items: at least 4, the own item of each text at the same place if there are as many.
+        items: at least 4; if there are as many as texts, each text's own item at the text's place.
 
     Returns:
-        The `Audit`, to be printed, or asked for `honest`.
+        The `Audit`: print it, or read `honest`.
 
     Raises:
-        ValueError: all pairs cannot be scored, or not as finite [T, V], or not twice the same.
+        ValueError: `score` fails for all pairs, or does not return finite [T, V], or returns other
+            values the second time.
 
     >>> import torch
     >>> from cma.metrics import audit
@@ -300,7 +309,7 @@ def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
     rounded = max(ROUNDING * span, 8 * torch.finfo(scores.dtype).eps * float(scores.abs().max()))
 
     def change(rows: Sequence[int], columns: Sequence[int]) -> float:
-        """The largest one when these texts and items are scored alone, in this order."""
+        """Return the largest change when these texts and items are scored alone, in this order."""
         part = _scored(score, texts, items, rows, columns)
         max_difference = float((part - scores[list(rows)][:, list(columns)]).abs().max())
         return 0.0 if max_difference <= rounded else max_difference / span if span else float("inf")
@@ -308,11 +317,11 @@ def audit(score: Callable[..., Array], texts: Array, items: Array) -> Audit:
     if change(*every):
         hint = "call eval(), or fix the seed in it"
         raise ValueError(f"score gives other values for the same texts and items; {hint}")
-    # a part of as many texts as items keeps each text at the place of its own item
+    # parts with as many texts as items keep each text at its own item's place
     halves = [[range(at, number, 2) for number in count] for at in (0, 1)]
     moved = [[*range(1, number, 2), *range(0, number, 2)] for number in count]
     last = [range(number // 2, number) for number in count]
-    as_many = [range(min(count))] * 2  # if all are not
+    as_many = [range(min(count))] * 2  # if the whole is not
     parts: dict[str, Sequence[Sequence[Sequence[int]]]] = {
         "batch": halves,
         "order": [(moved[0], every[1]), (every[0], moved[1])],
@@ -350,7 +359,7 @@ def _metric(ranks: Array, name: str) -> float:
 
 
 def _as_mean(ranks: np.ndarray, name: str) -> tuple[int, np.ndarray]:
-    """Return (factor, values [T]): the metric is factor times the mean of values, one a query."""
+    """Return (factor, values [T]), one value a query: the metric is factor times their mean."""
     if name == "MnR":
         return 1, ranks
     if name.startswith("R@") and name[2:].isdigit():
@@ -380,7 +389,7 @@ def _scored(
     rows: Sequence[int],
     columns: Sequence[int],
 ) -> Tensor:
-    """Return the scores of some texts and items. Raises ValueError, in one line, if it has none."""
+    """Return the scores of some texts and items. Raises a one-line ValueError if `score` fails."""
 
     def picked(values: Array, at: Sequence[int]) -> Array:
         if isinstance(values, (Tensor, np.ndarray)):
@@ -391,7 +400,7 @@ def _scored(
     try:
         with torch.no_grad():
             found = torch.as_tensor(score(picked(texts, rows), picked(items, columns)))
-    except Exception as error:  # whatever it is, `score` is the user's
+    except Exception as error:  # `score` is the user's, so any error is possible
         message = " ".join(str(error).split())
         raise ValueError(f"{what} fails: {type(error).__name__}: {message}") from error
     if found.shape != (len(rows), len(columns)):

@@ -31,12 +31,13 @@ from .media import read_image, to_pixels
 from .method import CrossModalAdapter, Method, class_of
 from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
-CACHE = 8 * 2**20  # bytes of a layer's largest activations; so many stay in a CPU's cache
-# texts embedded at once. More are sorted by length; fewer are not, so gradients keep their bits
+CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
+# texts embedded at once. More are sorted by length; fewer keep their order, and gradients their
+# bits
 TEXTS = 256
 logger = logging.getLogger("cma")
 Picture = str | Path | Image.Image
-State = tuple[str | None, float]  # the adapter that acts, if any, and its scale
+State = tuple[str | None, float]  # the active adapter, if any, and its scale
 NOTHING: State = (None, 1.0)
 
 
@@ -44,8 +45,8 @@ class RetrievalModel(nn.Module):
     """A frozen CLIP with named adapters, or other methods, of which at most one is active.
 
     A new model has no adapter and is in eval mode. `train()` switches the adapters' dropout, never
-    CLIP's. Models may share one CLIP: each makes its own adapter act before it encodes. Threads may
-    share a model: whatever switches or encodes waits for the CLIP's `lock`. `cut`: how many
+    CLIP's. Models may share one CLIP: each activates its own adapter before it encodes. Threads may
+    share a model: every call that switches or encodes waits for the CLIP's `lock`. `cut`: how many
     captions the last call truncated.
 
     Args:
@@ -110,7 +111,7 @@ class RetrievalModel(nn.Module):
             device: where the model goes; the CPU by default.
 
         Returns:
-            The model, with the backbone at the revision that the adapter names.
+            The model, on the backbone and revision that the adapter names.
 
         Raises:
             ValueError: this backbone cannot be found here; load it yourself, then use
@@ -122,7 +123,7 @@ class RetrievalModel(nn.Module):
         name = wanted["name"]
         commit = wanted["revision"]
         path = Path(source).expanduser()
-        # if somebody else's adapter names a folder, that is not a folder of this machine
+        # a folder that somebody else's adapter names is not on this machine
         known = folder == path or name == "mini" or hub.HUB_ID.fullmatch(name or "")
         if name and commit and known:
             model = cls(*load_backbone(name, dtype, device, commit))
@@ -147,7 +148,7 @@ class RetrievalModel(nn.Module):
             name: what you will call it.
             config: a `cma.AdapterConfig`, the options of another method, its name in
                 `cma.methods.NAMES`, or a class of your own. By default the paper's adapter.
-            state_dict: its weights; random ones by default.
+            state_dict: its weights; random by default.
             seed: decides the random weights, and leaves the CPU's random state as it was.
             **options: fields that differ from those of `config`.
 
@@ -181,7 +182,7 @@ class RetrievalModel(nn.Module):
             return self._add(name, method)
 
     def _add(self, name: str, method: Method) -> Method:
-        """Add a method that is built; it acts from now on. If it cannot, the model is as before."""
+        """Add a built method and activate it. If that fails, the model stays as it was."""
         if not name or "." in name or hasattr(self.adapters, name):
             raise ValueError(
                 f"adapter name {name!r} cannot be used: empty, with a dot, one of torch's, or in "
@@ -206,7 +207,7 @@ class RetrievalModel(nn.Module):
             del self.adapters[name]
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
-        """Activate the adapter `name`, or none: then CLIP computes bitwise as it was loaded.
+        """Activate the adapter `name`, or none: then CLIP's results are bitwise the original's.
 
         Args:
             name: an adapter of this model, or None.
@@ -242,7 +243,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def scale(self) -> float:
-        """What the active adapter's output is multiplied by."""
+        """The factor on the active adapter's output."""
         with self.lock:
             return self._chosen[1]
 
@@ -306,18 +307,18 @@ class RetrievalModel(nn.Module):
         Args:
             folder: where the files go; created if needed.
             name: an adapter of this model.
-            record: of the run that trained the adapter, for the card: a `RunRecord`, its dict, or a
-                path. A dict may have "forgetting": {"dataset": name, "difference": as in
+            record: the record of the run that trained the adapter, for the card: a `RunRecord`, its
+                dict, or a path. A dict may have "forgetting": {"dataset": name, "difference": as in
                 `results/forgetting.json`}.
             license: your choice, as the hub names it ("mit"); without one the card says unknown.
             source: the hub id that the card tells others to load; the folder's name by default.
-            strength: a scale that you recommend, for config and card; nothing applies it. By
-                default the one it was loaded with, if any.
+            strength: a scale that you recommend in config and card; nothing applies it. By default
+                the recommendation that the adapter was loaded with, if any.
 
         Raises:
-            ValueError: the name is unknown, the folder's name is empty, or the record is of no
-                training, of another method, of other options or of another backbone. We cannot
-                check whether it is of another adapter that differs only in its weights.
+            ValueError: the name is unknown, the folder's name is empty, or the record is not of a
+                training, or of another method, other options or another backbone. We cannot check
+                whether it belongs to another adapter that differs only in its weights.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> adapter = model.add_adapter("ours", cma.AdapterConfig())
@@ -357,15 +358,15 @@ class RetrievalModel(nn.Module):
             record: as in `save_adapter`.
             license: as in `save_adapter`.
             private: whether a new repository is private; None leaves it to the hub.
-            revision: an existing branch; the default one by default.
-            commit_message: of the commit.
+            revision: an existing branch; by default the repository's default branch.
+            commit_message: the message of the commit.
 
         Returns:
             The address of the commit.
 
         Raises:
             ValueError: as in `save_adapter`.
-            OSError: the hub refuses it or cannot be reached; one line.
+            OSError: the hub refuses, or cannot be reached (in one line).
         """
         with TemporaryDirectory() as folder:
             self.save_adapter(folder, name, record, license, repo_id)
@@ -376,8 +377,8 @@ class RetrievalModel(nn.Module):
     ) -> Method:
         """Read a saved adapter, of any method, add it as `name` and activate it.
 
-        Nothing in its files is executed. Files in the hub's cache are used without a request: run
-        `hf download user/name` to put the newest there.
+        Nothing in its files is executed. Files in the hub's cache are used without asking the hub:
+        run `hf download user/name` to get the newest.
 
         Args:
             source: a folder, or "user/name" on the hub.
@@ -390,9 +391,9 @@ class RetrievalModel(nn.Module):
 
         Raises:
             FileNotFoundError: a file is missing.
-            OSError: the hub does not give it; one line.
-            ValueError: a file does not fit (with the file and key), the name is taken, or with
-                `strict` the backbone is another one.
+            OSError: the hub does not provide it (in one line).
+            ValueError: a file does not fit (it names file and key), the name is taken, or with
+                `strict` the backbone differs.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> saved = model.add_adapter("ours", cma.AdapterConfig())
@@ -415,17 +416,17 @@ class RetrievalModel(nn.Module):
             return self._add(name, method)
 
     def reading(self, config: ReadConfig | None = None) -> ReadConfig:
-        """Return how to read captions and media with the active adapter, and log what is chosen.
+        """Return the settings for reading captions and media, which the active adapter gives.
 
         Args:
-            config: what you want instead.
+            config: settings that you want instead.
 
         Returns:
-            `config`, or that of the training of the active adapter, or else the defaults of
-            `ReadConfig`, which are the paper's but for words and frames a second.
+            `config`; without one, the settings that the active adapter was trained with, or else
+            the defaults of `ReadConfig`, which are the paper's except words and frames a second.
 
         Raises:
-            TypeError: `config` is no `ReadConfig`.
+            TypeError: `config` is not a `ReadConfig`.
         """
         if not isinstance(config, ReadConfig | None):
             raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {short(config)}")
@@ -435,24 +436,22 @@ class RetrievalModel(nn.Module):
         if config is None:
             if name is not None and known is None:
                 logger.info(
-                    f"adapter {name!r} does not say how it was trained to read; taken: "
-                    f"{ReadConfig()}; give a `config` if it was another"
+                    f"adapter {name!r} does not say how its training read captions and media; "
+                    f"using {ReadConfig()}; give a `config` if that is wrong"
                 )
             return known or ReadConfig()
         if known is not None and config.reading() != known:
-            logger.info(
-                f"adapter {name!r} was trained with {known}; as you say, {config.reading()} is used"
-            )
+            logger.info(f"adapter {name!r} was trained with {known}; using your {config.reading()}")
         return config
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the active adapter; empty without one."""
+        """Return the parameters of the active adapter; an empty list without one."""
         name = self.active
         return [] if name is None else list(self.adapters[name].parameters())
 
     def train(self, mode: bool = True) -> RetrievalModel:
         """Switch the adapters between training and evaluation; CLIP stays in evaluation."""
-        with self.lock:  # within `using`, another thread needs evaluation
+        with self.lock:  # a thread inside `using` relies on evaluation mode
             self.training = mode
             self.adapters.train(mode)
         return self
@@ -463,12 +462,12 @@ class RetrievalModel(nn.Module):
         """Return un-normalised embeddings [T, D] of captions.
 
         Args:
-            texts: T captions, or one, or their `input_ids` [T, L].
-            max_words: keep at most so many tokens of a caption, start and end included.
+            texts: T captions, a single one, or `input_ids` [T, L].
+            max_words: the most tokens kept of a caption, start and end included.
 
         Raises:
-            ValueError: a caption is blank (named by its index), there is none, `max_words` is below
-                3, or the ids have another shape or no end token.
+            ValueError: a caption is blank (it names its index), there are no captions, `max_words`
+                is below 3, or the ids have another shape or no end token.
             TypeError: not all of `texts` are strings.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
@@ -481,12 +480,12 @@ class RetrievalModel(nn.Module):
         ids = texts if isinstance(texts, Tensor) else self.tokenize(texts, max_words)[0]
         if ids.ndim != 2 or not ids.numel():
             raise ValueError(f"input_ids must be [T, L], not {list(ids.shape)}")
-        ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens change nothing
+        ends = self.family.ends(self.clip.config.text_config, ids)  # later tokens do not matter
         unended = (ends < self.family.starts).nonzero()
         if len(unended):  # only the first id would be read
             message = "no end token after its words; expected ids as from model.tokenize"
             raise ValueError(f"input_ids[{int(unended[0])}]: {message}")
-        # captions of like length together
+        # captions of similar length together
         order = ends.argsort() if len(ids) > TEXTS else torch.arange(len(ids), device=ids.device)
         embeddings = []
         with self.lock:
@@ -500,7 +499,8 @@ class RetrievalModel(nn.Module):
         """Return un-normalised embeddings [V, D] of pictures.
 
         Args:
-            images: V pictures, or one: paths or PIL pictures; or prepared pixels [V, 3, H, W].
+            images: V pictures, or a single one (paths or PIL pictures), or prepared pixels [V, 3,
+                H, W].
 
         Raises:
             TypeError: `images` is anything else.
@@ -533,11 +533,11 @@ class RetrievalModel(nn.Module):
 
         Args:
             pixels: prepared frames [V, F, 3, H, W].
-            mask: [V, F], 0 for padding; for methods that look across frames. Give it to the
+            mask: [V, F], 0 for padding; methods that look across frames need it. Give it to the
                 similarity, too.
 
         Raises:
-            ValueError: a shape is another one.
+            ValueError: a shape does not fit.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> pictures = [Image.new("RGB", (90, 60), colour) for colour in ("red", "blue", "red")]
@@ -556,10 +556,10 @@ class RetrievalModel(nn.Module):
         return embeddings.unflatten(0, shape)
 
     def encode_frames(self, pixels: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return embeddings [V * F, D] of frames; with a `mask` [V, F] they are those of clips.
+        """Return embeddings [V * F, D] of single frames, or of clips if `mask` [V, F] is given.
 
-        Unlike `encode_images` and `encode_videos` this takes no lock: it is for threads that work
-        for the one that holds it.
+        Unlike `encode_images` and `encode_videos`, this takes no lock: it is for threads that work
+        for the thread that holds it.
         """
         shaped = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.numel()
         if not (shaped and pixels.is_floating_point()):
@@ -569,7 +569,7 @@ class RetrievalModel(nn.Module):
         clips = max(1, self.frames_at_once // frames)  # at a time
         method = patch_of(self.clip).method
         if method is not None and method.across_frames and torch.is_grad_enabled():
-            clips = len(pixels)  # a layer that is computed again needs the mask of its own clips
+            clips = len(pixels)  # recomputing a layer needs the mask of the same clips
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
@@ -582,8 +582,8 @@ class RetrievalModel(nn.Module):
     def tokenize(self, texts: Sequence[str], max_words: int | None = None) -> tuple[Tensor, int]:
         """Return token ids [T, L] of captions, and how many captions were truncated (warns once).
 
-        A caption keeps at most min(context, max_words) tokens, start and end included. Raises as
-        `encode_text`.
+        A caption keeps at most min(context, max_words) tokens, start and end included. Errors are
+        those of `encode_text`.
         """
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
             raise TypeError("expected a list of captions, each a string")
@@ -638,7 +638,7 @@ class RetrievalModel(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """exp of the frozen logit scale: logits = logit_scale * similarity."""
+        """The frozen logit scale, exponentiated: logits = logit_scale * similarity."""
         return self.clip.logit_scale.float().exp()
 
     def of_processor(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A dataset of (path, caption) pairs, or of a CSV file, without a prepared folder."""
+"""Make a dataset from (path, caption) pairs or a CSV file, without preparing a folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .dataset import MEMORY, SPLITS, About, Item, RetrievalDataset, in_splits
 from .media import CLIPS, PICTURES, MediaError
 
 Kind = Literal["image", "video"]
-Row = tuple[str, Path, Any, str | None]  # where it is, folder, (path, caption), split
-RECIPES: dict[Kind, str] = {"image": "flickr30k", "video": "msrvtt"}  # the paper's for that kind
+Row = tuple[str, Path, Any, str | None]  # origin (for messages), folder, (path, caption), split
+RECIPES: dict[Kind, str] = {"image": "flickr30k", "video": "msrvtt"}  # for that kind
 
 
 def from_pairs(
@@ -29,24 +29,24 @@ def from_pairs(
 ) -> RetrievalDataset | dict[str, RetrievalDataset]:
     """Return a dataset of (path of a picture or clip, caption) pairs, without preparing a folder.
 
-    All captions of one file belong to one item. Without `split` the items are split at random: a
-    tenth for val, a tenth for test, at least one each, and the others for train.
+    All captions of one file belong to one item. Without `split` they are split at random: a tenth
+    for val, a tenth for test, at least one each, and the rest for train.
 
     Args:
         pairs: A list of (path, caption), or the name of a CSV file with a column `file_name` and a
             column `caption`; its paths start at its folder, and a column `split` decides the split.
         split: Put all items into this one split, and return it alone.
-        kind: Choose pictures ("image") or clips ("video") if there are both; others are left out.
-        name: Of the dataset, and of runs on it; by default the CSV's, or "pairs".
+        kind: Keep only pictures ("image") or clips ("video"), if there are both.
+        name: The name of the dataset and of runs on it; by default the CSV's, or "pairs".
         seed: Decides the random split.
 
     Returns:
         The dataset of `split`, or {split: dataset} of train, val and test, each with `splits`.
 
     Raises:
-        ValueError: For pairs that are not as expected (the first is named with its line), both
-            pictures and clips without `kind`, and fewer than three items to split at random.
-        MediaError: If files do not exist: the first of them, and how many.
+        ValueError: If pairs are not as expected (it names the first, with its line), if there are
+            both pictures and clips but no `kind`, or fewer than three items to split at random.
+        MediaError: If files do not exist; it names the first, and says how many.
 
     >>> import cma, pathlib, tempfile, PIL.Image
     >>> folder = pathlib.Path(tempfile.mkdtemp())
@@ -91,7 +91,7 @@ def from_pairs(
 def _by_file(
     rows: Iterable[Row],
 ) -> tuple[dict[Path, list[str]], dict[Path, str | None]]:
-    """Return the captions of each file, and the split that its rows name, if they do."""
+    """Return the captions of each file, and the split that its rows name, if any."""
     captions: dict[Path, list[str]] = {}
     chosen: dict[Path, str | None] = {}
     for where, folder, pair, of_row in rows:
@@ -141,7 +141,7 @@ def _csv_pairs(file: Path) -> Iterator[Row]:
 
 
 def _of_one_kind(paths: list[Path], kind: Kind | None, name: str) -> tuple[Kind, list[Path]]:
-    """Return the kind of paths, and those of them that are of it."""
+    """Return the kind of the paths (`kind` if given), and the paths of that kind."""
     suffixes: dict[Kind, tuple] = {"image": PICTURES, "video": CLIPS}
     found: dict[Kind, list[Path]] = {"image": [], "video": []}
     for path in paths:

@@ -1,4 +1,4 @@
-"""Let one method at a time act on a frozen CLIP: no forward is copied, no weight is changed."""
+"""Activate one method at a time on a frozen CLIP; no forward is copied, no weight changed."""
 
 import reprlib
 import threading
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Patch:
-    """What acts on a CLIP now, `method` at `scale` or nothing; kept as the CLIP's attribute `cma`.
+    """The method active on a CLIP, if any, and its scale; kept as the CLIP's attribute `cma`.
 
     `handles` remove the method again, and `undo` has functions that undo `cma.training.prepare`.
-    Models may share a CLIP, and threads a model: whoever switches or encodes holds `lock`.
+    Models may share a CLIP, and threads a model: any thread that switches or encodes holds `lock`.
     """
 
     method: "Method | None" = None
@@ -33,13 +33,13 @@ class Patch:
         return {name: value for name, value in vars(self).items() if name != "lock"}
 
     def __setstate__(self, state: dict) -> None:
-        Patch.__init__(self, **state)  # the copy of a CLIP gets a lock of its own
+        Patch.__init__(self, **state)  # the copy of a CLIP gets its own lock
 
 
 def patch_of(clip: nn.Module) -> Patch:
     """Return the `Patch` of `clip`, which the first call creates."""
     if "cma" not in vars(clip):
-        vars(clip).setdefault("cma", Patch())  # of two threads, the second gets the first one's
+        vars(clip).setdefault("cma", Patch())  # if two threads come here, both get one object
     return vars(clip)["cma"]
 
 
@@ -64,12 +64,12 @@ def parts(clip: nn.Module, name: str) -> Iterator[tuple[str, int, nn.Module]]:
 
 
 def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> None:
-    """Let only `method` (a `cma.method.Method`, or None) act on `clip`; hold its lock meanwhile.
+    """Make `method` (a `cma.method.Method`, or None) the only active one on `clip`; hold its lock.
 
     Does nothing if that method is already active at this scale.
 
     Raises ValueError if the method cannot act at `scale`, TypeError if its `install` yields
-    something other than a handle. After an error nothing acts.
+    something other than a handle. After an error no method is active.
     """
     patch = patch_of(clip)
     if patch.method is method and (method is None or patch.scale == scale):
@@ -93,9 +93,9 @@ def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> Non
 
 
 def deactivate(clip: nn.Module) -> None:
-    """Remove the method that acts on `clip`, which then computes bitwise the same as before."""
+    """Remove the active method from `clip`, which then computes bitwise the same as before."""
     patch = patch_of(clip)
-    with ExitStack() as removing:  # last first, and the others also if one fails
+    with ExitStack() as removing:  # in reverse order, and all of them even if one fails
         for handle in patch.handles:
             removing.callback(handle.remove)
         patch.method = None

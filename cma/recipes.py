@@ -1,10 +1,10 @@
 """The paper's settings for each benchmark, and ours for the offline benchmarks.
 
 `paper` is the authors' training: optimiser, schedule, a rate of 1e-5 (section 4.1), half precision
-(see `cma.training.prepare`; in it 1e-5 makes steps about 100 times as large as in float32), the
+(see `cma.training.prepare`; there, 1e-5 makes steps about 100 times as large as in float32), the
 gradient divided by 4 as in their four processes, and the epoch chosen on test. `float32` is ours:
-AdamW, a rate of our own, validation; `bf16` is ours with bfloat16 activations, for GPUs. Ours are
-**untried on real data**.
+AdamW, our own rate, and the epoch chosen on validation; `bf16` is the same with bfloat16
+activations, for GPUs. Ours are **untried on real data**.
 """
 
 import logging
@@ -32,8 +32,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Recipe:
     """Settings of one benchmark; `source` says where they are from.
 
-    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. If
-    `paper` is False, there is no variant "paper".
+    `bottleneck_dim` is the paper's r, `shared_dim` its d_s. `config` is the float32 variant. The
+    variant "paper" exists only if `paper` is True.
     """
 
     dataset: str
@@ -53,8 +53,8 @@ class Recipe:
 
         Args:
             variant: one of VARIANTS.
-            items: the number of training items, if they are your own: below `MANY`, batch, rate and
-                epochs are chosen for so few (`for_few`), and it is said how much so few gained.
+            items: the number of training items, if they are your own. Below `MANY`, we choose
+                batch, rate and epochs for so few (`for_few`), and log how much so few have gained.
 
         Raises:
             ValueError: the benchmark has no such variant, or `items` is below 1 or comes with
@@ -78,27 +78,28 @@ class Recipe:
         return for_few(config, items) if items < MANY else config
 
 
-# ---- few items of one's own
+# ---- small datasets of your own
 
-MANY = 5000  # from here on the recipe itself; the recorded curves end at 1,750 and begin at 7,000
-STEPS = 216  # of the curves of pictures, and about as many as those of clips
+# from this number of items on, the plain recipe; our curves end at 1,750 and resume at 7,000
+MANY = 5000
+STEPS = 216  # as in the curves of pictures, and about as in those of clips
 CACHED = 14_000  # frames, 2 GB
-ENOUGH = 50  # validation items, for an epoch to be chosen on them
-LEAST = 100  # items; with fewer, nothing was measured
+ENOUGH = 50  # validation items needed to choose an epoch on them
+LEAST = 100  # items; nothing was measured with fewer
 
 
 def for_few(config: TrainConfig, items: int) -> TrainConfig:
-    """Return a run's settings for so few training items, and log what to expect of it.
+    """Return a run's settings for few training items, and log what gain to expect.
 
-    The rule is made on `results/curves`, which are of the bundled backbone: on 438 and 1,750
+    The rule comes from `results/curves`, measured with the bundled backbone: on 438 and 1,750
     pictures and 500 clips the best rate was 0.003 (0.01 on 7,000 pictures), and 216 steps of one
-    caption an item gained 12 and 21 of the 25 points of R@1 that 7,000 pictures gain. A batch is at
-    most a third of the items, as on the curve of 438. `tests/bench/few_items.py` tries it on other
-    draws.
+    caption per item gained 12 and 21 of the 25 points of R@1 that 7,000 pictures gain. A batch is
+    at most a third of the items, as on the curve of 438. `tests/bench/few_items.py` tests the rule
+    on other draws.
     """
     batch = max(2, min(config.batch_size, items // 3))
     steps = max(1, items // batch)
-    held = items // 8  # what a tenth of all items is beside eight tenths
+    held = items // 8  # a tenth of all items, where eight tenths are for training
     if items < LEAST:
         logger.info(
             f"{items} items: with fewer than {LEAST} a gain was not measured; `cma.train` says at "

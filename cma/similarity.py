@@ -1,8 +1,8 @@
 """Similarity of texts and visuals: cosine to the mean frame, or to frames weighted by the text.
 
-Letters in shapes: T texts, V items, F frames, D width. Embeddings are given un-normalised;
-arithmetic is float32, and float64 where frames cancel each other. An image is an item of one frame,
-for which both similarities are the plain cosine.
+Letters in shapes: T texts, V items, F frames, D width. Embeddings are un-normalised. Arithmetic is
+float32, and float64 where frames cancel each other. An image is an item of one frame, for which
+both similarities are the plain cosine.
 """
 
 import torch

@@ -1,6 +1,4 @@
-"""Turn a benchmark's files into one dataset folder: `python -m data_prep NAME --source DIR --out
-DIR`.
-"""
+"""Turn a benchmark's files into a dataset folder: `python -m data_prep NAME --source … --out …`."""
 
 import cma
 

@@ -1,6 +1,4 @@
-"""The command line: `python -m data_prep NAME --source DIR --out DIR`, or `python -m data_prep
-mini`.
-"""
+"""The command line: `python -m data_prep NAME --source … --out …`, or `… data_prep mini`."""
 
 import argparse
 import sys
@@ -20,9 +18,7 @@ LONGEST = 2_000  # characters of an error
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser: a subcommand for each benchmark, `folder` for own media, `mini` and
-    `frames`.
-    """
+    """Return the parser: a subcommand for each benchmark, and `folder`, `mini` and `frames`."""
     parser = argparse.ArgumentParser(
         prog="python -m data_prep", description=sys.modules["data_prep"].__doc__
     )
@@ -51,11 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
             add("--revision", default="main", help="of the hub's dataset (default: %(default)s)")
             add("--yes", action="store_true", help="fetch from the hub without asking")
         add("--out", type=Path, required=True, help="dataset folder to write")
-        without = (
-            "go on without items that cannot be used, and with counts unlike the published ones"
-        )
+        without = "continue without unusable items, and with counts unlike the published ones"
         add("--allow-missing", action="store_true", help=without)
-        add("--no-check", action="store_true", help="do not decode the media, only look for it")
+        add("--no-check", action="store_true", help="do not decode the media, only look for them")
         add(
             "--annotations-only",
             action="store_true",
@@ -73,8 +67,8 @@ def first_sentences(text: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Return 0; 1 after an error that the user can correct (one line on stderr),
-    130 after Ctrl-C.
+    """Run one command. Return 0; 1 after an error for the user (one line on stderr), 130 after
+    Ctrl-C.
     """
     log_to_stdout()
     try:
@@ -87,15 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         kept = "what was downloaded, checked or decoded is kept"
-        print(f"\nstopped; the same command goes on from there: {kept}", file=sys.stderr)
+        print(f"\nstopped; the same command continues from there: {kept}", file=sys.stderr)
         return 130
     return 0
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Raises `BadInput`, ImportError or OSError for errors that the user can
-    correct.
-    """
+    """Run one command. Raises `BadInput`, ImportError or OSError that the user can correct."""
     parser = build_parser()
     options = expand_home(parser.parse_args(arguments))
     if options.find:

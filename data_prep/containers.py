@@ -26,19 +26,17 @@ if TYPE_CHECKING:
 SHARD = ".tar"
 PARQUET = ".parquet"
 MAX_TEXT = 1 << 20  # bytes of captions in one member of a shard
-# what a parquet file may declare: bytes of one column in one row group, and rows
+# the most that a parquet file may declare: bytes of a column in a row group, and rows
 MAX_BYTES = 4 << 30
 MAX_ROWS = 10_000_000
-AT_ONCE = 1 << 30  # bytes that one batch of rows may take
+AT_ONCE = 1 << 30  # the most bytes of one batch of rows
 NOT_LOOKED_AT = "parquet files, not looked at: {}"
 CAPTIONS = ("captions", "caption", "text", "texts", "sentences", "txt")
 IMAGES = ("image", "img", "picture", "jpg", "jpeg", "png", "webp")
 
 
 class Sample(NamedTuple):
-    """A picture or clip of a container with its captions: where it is (for messages), and its path
-    or name.
-    """
+    """A picture or clip of a container: its origin (for messages), path or name, and captions."""
 
     where: str
     file: str
@@ -48,7 +46,7 @@ class Sample(NamedTuple):
 def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
     """Return the paths of all members of the shards among the files `names` of a folder.
 
-    A file that is no shard has none. Hidden ones, such as a Mac's `._NAME`, are left out.
+    Other files have none. Hidden members, such as a Mac's `._NAME`, are left out.
     """
     paths = []
     for name in names:
@@ -56,7 +54,7 @@ def member_paths(folder: Path, names: Iterable[str]) -> list[Path]:
             try:
                 inside = (folder / name / member for member in members(folder / name))
                 paths += [path for path in inside if not path.name.startswith(".")]
-            except MediaError:  # the error comes when captions are read from it
+            except MediaError:  # reading its captions will raise it
                 continue
     return paths
 
@@ -71,13 +69,12 @@ def has_texts(shard: Path) -> bool:
 
 
 def samples(shard: Path, caption_key: str | None = None) -> Iterator[Sample]:
-    """Yield the pictures and clips of a shard with their captions; `file` is the name of the
-    member.
+    """Yield the pictures and clips of a shard with their captions; `file` is the member's name.
 
     The members of a sample have one name up to the first dot. Captions are the lines of its `.txt`,
     or those in its `.json`: `caption_key`, or else `captions`, `caption` or `text`. Raises
-    `BadInput` for a sample that has neither, for two of them in one, and for a member that is
-    refused or cut short.
+    `BadInput` for a sample without captions, for one with two pictures or clips, and for a refused
+    or truncated member.
     """
     refuse_stand_in(shard)
     try:
@@ -189,7 +186,7 @@ def columns_of(path: Path) -> dict[str, bool]:
 def rows(path: Path, columns: Sequence[str]) -> Iterator[dict]:
     """Yield the values of some columns of a parquet file, row by row.
 
-    A column may be a part of another, such as `image.path`. It reads as many rows at once as fit
+    A column may be a part of another, such as `image.path`. As many rows are read at once as fit
     into AT_ONCE bytes uncompressed.
     """
     with opened(path) as file:
@@ -210,8 +207,8 @@ def rows(path: Path, columns: Sequence[str]) -> Iterator[dict]:
 class Layout:
     """Which columns of a parquet file hold what: pictures, captions, file names and splits.
 
-    `also` are further columns that tell this layout from others. Without pictures, they are files
-    of their own. `divided` is False if the file names no split, or a wrong one.
+    `also` are further columns that distinguish this layout. Without a column of pictures, these are
+    separate files. `divided` is False if the file names no split, or a wrong one.
     """
 
     captions: str
@@ -242,7 +239,7 @@ class Layout:
     def name_of(self, path: Path, number: int, row: dict) -> str:
         """Return the file name of the picture in a row, of which `row` has at least the names.
 
-        A name without the extension of a picture gets one, so that it is found as one.
+        A name without a picture's extension gets one, so that we find the picture.
         """
         name = row[self.file] if self.file else None
         if self.image and not self.file:
@@ -258,18 +255,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures that parquet files hold, and the names of those that are wanted."""
+    """The pictures in parquet files, and the names of those we want."""
 
     paths: tuple[Path, ...]
     layout: Layout
     wanted: Collection[str]
 
     def write(self, folder: Path) -> None:
-        """Write each wanted picture below `folder`, bytes unchanged; pictures newer than the
-        parquet files are kept.
+        """Write each wanted picture below `folder`, bytes unchanged; keep those newer than the
+        parquet files.
 
-        Prints found / expected. A row without a picture is left out, so that it is reported as not
-        found.
+        Prints found / expected. Rows without a picture are skipped, and reported as not found.
         """
         newest = max(max(stamp(path)[1:]) for path in self.paths)  # `cp -p` keeps an old time
         left = set()
@@ -297,10 +293,10 @@ class Pictures:
 
 
 def layout_of(path: Path, image: str | None = None, caption: str | None = None) -> Layout:
-    """Return the layout of any parquet file with pictures: the columns that the user names, or the
-    only ones that fit.
+    """Return the layout of a parquet file with pictures: the named columns, or the only fitting
+    ones.
 
-    Raises `BadInput` with the columns that are there.
+    Raises `BadInput` that lists the columns.
     """
     columns = columns_of(path)
     pictures = [name for name, holds in columns.items() if holds]

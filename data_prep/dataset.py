@@ -1,4 +1,4 @@
-"""What a benchmark's reader returns, and the dataset folder that is written from it.
+"""`Annotations`, which a benchmark's reader returns, and the dataset folder written from them.
 
 The folder holds `metadata.jsonl` (one line for each item), `media` (a link to the user's files) and
 `dataset.json`, which is removed first and written last: a folder without it is unfinished.
@@ -28,7 +28,7 @@ CHECKED = "checked.json"  # what `media.check` found
 HARMLESS = (".DS_Store", "desktop.ini", "Thumbs.db")  # added by file managers
 FRAMES = "frames"  # the decoded frames in a folder written by `data_prep.frames`
 Kind = Literal["image", "video"]
-PICTURES = "pictures"  # those of parquet files, written out
+PICTURES = "pictures"  # the pictures of parquet files, written out
 
 
 class Counts(NamedTuple):
@@ -50,11 +50,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One item of the annotations. `file`: its media, a relative path or a video's id without
-    extension.
+    """One item of the annotations; `file`: its relative path, or a video's id without extension.
 
-    If that file is not found, `instead` is used, with a start and end of its own. An entry without
-    captions is reported as missing, like an entry without media.
+    If that file is not found, `instead` is used, with its own start and end. We report an entry
+    without captions as missing, like one without media.
     """
 
     id: str
@@ -74,9 +73,7 @@ class Entry:
 
 @dataclass
 class Annotations:
-    """What was read of a benchmark: its entries, its evaluation protocol, and its published
-    sizes.
-    """
+    """The annotations of a benchmark: its entries, evaluation protocol and published sizes."""
 
     name: str
     kind: Kind
@@ -93,9 +90,9 @@ class Annotations:
     exact: bool = False
     captioned: bool = True  # False: the dataset is only searched, so no item needs a caption
     listed: Sequence[tuple[Path, list[str]]] | None = None  # folders of the source, and their files
-    form: str = ""  # which of the forms of an image benchmark it is
-    origin: dict[str, str] | None = None  # the dataset of the hub that it was fetched from
-    packed: Pictures | None = None  # media that have to be written out first
+    form: str = ""  # the form of an image benchmark
+    origin: dict[str, str] | None = None  # the hub's dataset that it came from
+    packed: Pictures | None = None  # media to be written out first
 
 
 class CaptionCleaner:
@@ -106,9 +103,7 @@ class CaptionCleaner:
         self.blank = 0
 
     def __call__(self, captions: Iterable[object], where: str) -> tuple[str, ...]:
-        """Return an item's cleaned captions, no blank ones. Raises `BadInput` with `where` for
-        non-text.
-        """
+        """Return an item's cleaned captions without blank ones. Raises `BadInput` for non-text."""
         kept = []
         for caption in captions:
             if not isinstance(caption, str):
@@ -131,9 +126,7 @@ class CaptionCleaner:
 
 
 def left_out(absent: Mapping[str, str], detail: str = "") -> list[str]:
-    """Return one note on the splits left out, [] if none is; `absent` says what each of them
-    lacks.
-    """
+    """Return a note on the splits left out, [] without any; `absent`: {split: what it lacks}."""
     lacks = " and no ".join(absent.values())
     are = "splits are" if len(absent) > 1 else "split is"
     return [f"no {lacks}{detail}: the {' and '.join(absent)} {are} left out"] if absent else []
@@ -152,8 +145,7 @@ def counts_of_split(
     media_found: int | None,
     media_expected: int,
 ) -> dict:
-    """Return found / expected items, captions and media of one split, in the form of
-    `dataset.json`.
+    """Return found / expected items, captions and media of a split, as `dataset.json` has them.
 
     `published` is (items, captions), or None if nothing was published; `media_found` is None if
     media was not looked for.
@@ -168,9 +160,7 @@ def counts_of_split(
 
 
 def count_table(counts: dict[str, dict]) -> list[str]:
-    """Format the counts of `dataset.json` as lines of a table: found / expected items, captions,
-    media.
-    """
+    """Format the counts of `dataset.json` as a table: found / expected items, captions, media."""
     rows: list[tuple[str, ...]] = [("split", "items", "captions", "media")]
     for split, items in counts.items():
         rows.append((split, *map(_of_expected, (items, items["captions"], items["media"]))))
@@ -188,9 +178,7 @@ def _of_expected(count: dict) -> str:
 
 
 def refuse_other_content(out: Path, name: str) -> None:
-    """Raise `BadInput` if `out` holds anything but the dataset `name`, finished or not, in this
-    version.
-    """
+    """Raise `BadInput` if `out` holds anything but (part of) the dataset `name` in this version."""
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out}: is a file; expected a new folder, or one that holds {name}")
     there = read_object(out / SEAL)
@@ -205,7 +193,7 @@ def refuse_other_content(out: Path, name: str) -> None:
     )
     if others:
         raise BadInput(
-            f"{out}: holds {others[0]}, which is no part of a dataset; choose another --out"
+            f"{out}: holds {others[0]}, which is not part of a dataset; choose another --out"
         )
 
 
@@ -228,7 +216,7 @@ def unseal(out: Path) -> None:
 
 
 def is_whole(out: Path, name: str) -> bool:
-    """Whether `out` holds the finished dataset `name` in this format version."""
+    """Return whether `out` holds the finished dataset `name` in this format version."""
     return _is_dataset(read_object(out / SEAL), name) and (out / METADATA).is_file()
 
 
@@ -241,9 +229,7 @@ def read_object(path: Path) -> dict:
 
 
 def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
-    """List unusable items in `missing.txt`: id, file and reason, tab-separated. Without any, remove
-    it.
-    """
+    """List unusable items (id, file, reason; tabs) in `missing.txt`; remove it if none."""
     rows = ["\t".join(row) + "\n" for row in missing]
     if rows:
         files.write_whole(out / MISSING, "".join(rows))
@@ -252,8 +238,7 @@ def write_missing(out: Path, missing: Iterable[tuple[str, str, str]]) -> None:
 
 
 def write_dataset(out: Path, source: Path, entries: Iterable[Entry], seal: dict) -> None:
-    """Write the dataset folder of `entries`, whose `file` is relative to `source`, with
-    `dataset.json` last.
+    """Write the dataset folder of `entries` (`file` is relative to `source`), `dataset.json` last.
 
     `dataset.json` gets `seal`, the format version and, if links cannot be made, `media_root`.
     """
@@ -277,9 +262,7 @@ def _to_line(entry: Entry) -> str:
 
 
 def _link(link: Path, source: Path) -> bool:
-    """Make `link` point to `source`, by a relative path if they are near; False if links cannot be
-    made.
-    """
+    """Link to `source`, by a relative path if it is near; return False if links cannot be made."""
     target = source.resolve()
     beside = link.parent.resolve().parent
     if target.is_relative_to(beside):

@@ -17,7 +17,7 @@ from data_prep.readers import BadInput, NotThere
 
 
 def report(folder: Path) -> list[str]:
-    """Return what a folder holds, in lines; benchmarks with the published counts come first.
+    """Return lines about the benchmarks in a folder, those with the published counts first.
 
     Without pyarrow, a last line says that parquet files were not looked at. Raises `BadInput` if
     there is no such folder.

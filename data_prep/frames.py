@@ -39,7 +39,7 @@ MARK = ".clip"  # a file beside the frames: the size and time of their video
 
 @checked_dataclass
 class Extraction:
-    """Which frames are kept: one every 1 / `fps` seconds (None: all), at most `max_frames` of a
+    """Which frames to keep: one every 1 / `fps` seconds (None: all), at most `max_frames` of a
     clip.
 
     `short_side` is in pixels; smaller frames keep their size. `quality` is that of the JPEG files.
@@ -53,9 +53,7 @@ class Extraction:
 
     @property
     def folder(self) -> str:
-        """The name of the folder for these settings, so that frames of different settings never
-        mix.
-        """
+        """The name of the folder for these settings, so that different settings never mix."""
         rate = "all" if self.fps is None else f"{self.fps:g}fps"
         max_frames = "" if self.max_frames is None else f"-{self.max_frames}frames"
         return f"{rate}{max_frames}-{self.short_side}px-q{self.quality}"
@@ -82,7 +80,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
     add("--max-frames", type=int, metavar="N", help="at most, evenly spread (default: no limit)")
     add("--quality", type=int, default=95, metavar="Q", help="of JPEG, to 100 (default: 95)")
     add("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
-    add("--allow-missing", action="store_true", help="go on without clips that fail")
+    add("--allow-missing", action="store_true", help="continue without clips that fail")
     command.set_defaults(run=_run)
 
 
@@ -100,13 +98,12 @@ def _run(options: argparse.Namespace) -> None:
 def extract(
     dataset: Path, out: Path, extraction: Extraction, workers: int = 2, allow_missing: bool = False
 ) -> None:
-    """Write the dataset folder `out`: like `dataset`, but each clip, start to end, is a folder of
-    frames.
+    """Write the dataset folder `out`: like `dataset`, but with a folder of frames for each clip.
 
-    A clip that was already decoded, from the same file with these settings, is not decoded again.
-    Raises `BadInput` if `dataset` is not a finished dataset of clips, and, unless `allow_missing`,
-    if clips cannot be decoded (they are listed in `missing.txt`); ImportError if packages of the
-    extra `video` are missing.
+    Clips already decoded from the same file with these settings are not decoded again. Raises
+    `BadInput` if `dataset` is not a finished dataset of clips, and, unless `allow_missing`, if
+    clips cannot be decoded (they are listed in `missing.txt`); ImportError if packages of the extra
+    `video` are missing.
     """
     if out.resolve() == dataset.resolve():
         raise BadInput(f"{out}: is the dataset itself; choose another --out")
@@ -203,7 +200,7 @@ def decode(clip: ClipPart, extraction: Extraction) -> str | None:
 
 
 def is_done(clip: ClipPart) -> bool:
-    """Whether the frames of a clip are there, and the video has not been replaced since."""
+    """Return whether a clip's frames exist, and its video has not been replaced since."""
     mark = clip.target / MARK
     return mark.is_file() and (not exists(clip.path) or mark.read_text() == mark_of(clip.path))
 

@@ -27,8 +27,7 @@ Result = TypeVar("Result")
 
 
 class MediaFiles:
-    """Finds pictures or clips under `source`, members of shards too, by path, name, or name without
-    extension; top folders first.
+    """Finds pictures or clips under `source` and in its shards by path or name, top folders first.
 
     For videos, a folder of pictures counts as a clip, unless a file has its name; frames are sorted
     by name. `listed` holds the folders below `source` and the names of their files, if they are
@@ -82,7 +81,7 @@ class MediaFiles:
         """Whether `path`, which was found for `file`, may be the wrong picture or clip.
 
         It may be wrong if it is a picture with another extension (such as a mask), or if another
-        file has the same name and another size. Files of the same size are taken for copies.
+        file has the same name and another size. We regard files of the same size as copies.
         """
         if path == self.at(file) or path.is_dir():
             return False
@@ -118,10 +117,9 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
     """Check media with `workers` processes; return {id: its `problem`} for the media that cannot be
     used.
 
-    `kept` is a JSON file with the results of earlier checks: only files that are new or have
-    changed are decoded, and a part that several ids share is decoded once. After Ctrl-C it is
-    written too, with the results so far. Raises ImportError for clips if packages of the extra
-    `video` are missing.
+    `kept` is a JSON file with the results of earlier checks: only new or changed files are decoded,
+    and a part that several ids share is decoded once. Even after Ctrl-C it is written, with the
+    results so far. Raises ImportError for clips if packages of the extra `video` are missing.
     """
     try:
         before = files.read_json(kept, dict[str, tuple[str | None, str | None]])
@@ -228,5 +226,5 @@ def one_by_one(
         try:
             yield from tqdm(results, total=len(jobs), desc=title)
         except BrokenProcessPool as error:
-            reason = "a process died, of a file that crashes the decoder or for lack of memory"
+            reason = "a process died: a file crashes the decoder, or memory ran out"
             raise OSError(f"{title}: {reason}; try fewer --workers") from error

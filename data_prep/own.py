@@ -1,9 +1,8 @@
-"""A folder of your own pictures or clips, with captions from a CSV or JSONL file, or without
-captions.
+"""Read a folder of your own pictures or clips, with or without captions.
 
-Without captions the dataset can only be searched, and every item is in its test split. With
-captions, a column `split` gives the split of each item (train, val or test). Without that column,
-splits are drawn at random: 80 % train, 10 % val, 10 % test.
+Without captions, you can only search the dataset, and every item is in its test split. With
+captions, a column `split` gives each item's split (train, val or test); without that column, splits
+are drawn at random: 80 % train, 10 % val, 10 % test.
 """
 
 import os
@@ -36,9 +35,7 @@ from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
 
 
 class CaptionRow(NamedTuple):
-    """Captions of one picture or clip; `where` is the line of the caption file, for error
-    messages.
-    """
+    """Captions of one picture or clip; `where` is the line of the caption file, for messages."""
 
     where: str
     file_name: str
@@ -54,14 +51,14 @@ def read(
     image_column: str | None = None,
     caption_column: str | None = None,
 ) -> Annotations:
-    """Return the pictures or clips under `source`, each with its captions; an item's id is its path
-    below `source`.
+    """Return the pictures or clips under `source` with their captions; ids are paths below
+    `source`.
 
-    `source` may be a parquet file or a shard. Without the file `captions`, they are read from
+    `source` may be a parquet file or a shard. Without the file `captions`, we read captions from
     parquet files with pictures, from shards, or from `metadata.csv` or `metadata.jsonl` (an
-    imagefolder), if these are there; `image_column` and `caption_column` name their columns. If
-    there are pictures and clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if
-    there are no media, if there are both and `kind` is None, and if captions are not as expected.
+    imagefolder); `image_column` and `caption_column` name their columns. If there are pictures and
+    clips, `kind` ("image" or "video") chooses one. Raises `BadInput` if there are no media, if
+    there are both and `kind` is None, and if captions are not as expected.
     """
     named = (image_column, caption_column)
     tables, others = ([], []) if captions else _tables_in(source)
@@ -77,7 +74,7 @@ def read(
         try:
             kind, names, more, faults = find_media(source, kind)
         except NotThere:
-            if others:  # the error names what the first of them lacks
+            if others:  # the error says what the first of them lacks
                 layout_of(next(_inner(source, PARQUET)), *named)
             raise
         notes += more
@@ -121,10 +118,10 @@ def read(
             Entry(name, name, texts.get(name, ()), splits.get(name) or "test") for name in names
         ],
         recipe=RECIPES[kind],
-        files=[from_file if rows else "no captions, so only to be searched"],
+        files=[from_file if rows else "no captions, so it can only be searched"],
         notes=notes,
         faults=faults,
-        advice="Mend or remove what cannot be used",
+        advice="Mend or remove the unusable files",
         exact=True,
         captioned=bool(rows),
         packed=packed,
@@ -132,9 +129,7 @@ def read(
 
 
 def _inner(source: Path, ending: str) -> Iterator[Path]:
-    """Yield `source`, or the files with an ending in it or below it, but no hidden file, such as a
-    Mac's `._0.tar`, and none in a hidden folder.
-    """
+    """Yield `source`, or the files below it with an ending, without hidden files and folders."""
     if source.is_file():
         if source.name.lower().endswith(ending):
             yield source
@@ -147,7 +142,7 @@ def _inner(source: Path, ending: str) -> Iterator[Path]:
 
 
 def _tables_in(source: Path) -> tuple[list[Path], list[str]]:
-    """Return the parquet files that have a column of pictures, and a note on any others."""
+    """Return the parquet files with a column of pictures, and a note on the others."""
     found = list(_inner(source, PARQUET))
     try:
         tables = [path for path in found if any(columns_of(path).values())]
@@ -160,9 +155,7 @@ def _tables_in(source: Path) -> tuple[list[Path], list[str]]:
 def _read_tables(
     source: Path, paths: list[Path], named: tuple[str | None, str | None]
 ) -> tuple[Pictures, list[CaptionRow]]:
-    """Return the pictures and captions of parquet files; one file alone has no split by its
-    name.
-    """
+    """Return the pictures and captions of parquet files; a single file's name gives no split."""
     layout = layout_of(paths[0], *named)
     captions = []
     owners: dict[str, Path] = {}
@@ -182,16 +175,14 @@ def _read_tables(
 
 
 def _rows_inside(source: Path, named: tuple[str | None, str | None]) -> Iterator[CaptionRow]:
-    """Yield the captions that lie beside the pictures: in shards, or in the metadata of an
-    imagefolder.
-    """
+    """Yield the captions beside the pictures: in shards, or in the metadata of an imagefolder."""
     for path in _inner(source, SHARD):
         place = path.relative_to(source) if source.is_dir() else Path(path.name)
         if has_texts(path):
             for where, file, captions in samples(path, named[1]):
                 yield CaptionRow(where, f"{place.as_posix()}/{file}", captions, split_of(place))
     for path in (*_inner(source, "metadata.csv"), *_inner(source, "metadata.jsonl")):
-        if path.stem == "metadata" and not (path.parent / SEAL).is_file():  # none that we wrote
+        if path.stem == "metadata" and not (path.parent / SEAL).is_file():  # not one that we wrote
             place = path.relative_to(source).parent
             for row in read_rows(path, named):
                 file = (place / row.file_name).as_posix()
@@ -208,13 +199,13 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--captions", type=Path, help=message)
     parser.add_argument(
-        "--kind", choices=READINGS, help="which to use if pictures and clips are there"
+        "--kind", choices=READINGS, help="which to use if there are pictures and clips"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the drawn splits (default: %(default)s)"
+        "--seed", type=int, default=0, help="for drawing splits (default: %(default)s)"
     )
-    parser.add_argument("--image-column", help="which column holds the pictures, or their names")
-    parser.add_argument("--caption-column", help="which column or key holds the captions")
+    parser.add_argument("--image-column", help="the column of the pictures, or of their names")
+    parser.add_argument("--caption-column", help="the column or key of the captions")
 
     def run(given: Namespace) -> Annotations:
         columns = given.image_column, given.caption_column
@@ -262,9 +253,8 @@ def find_media(
         )
     if pictures and clips and kind is None:
         raise BadInput(
-            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, and a dataset "
-            "is of one "
-            "kind; choose --kind image or --kind video, or prepare each into its own --out"
+            f"{source}: holds {len(pictures):,} pictures and {len(clips):,} clips, but a dataset "
+            "has one kind; choose --kind image or --kind video, or prepare each into its own --out"
         )
     kind = kind or ("image" if pictures else "video")
     frames = {
@@ -283,9 +273,7 @@ def find_media(
 
 
 def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
-    """Return a function that finds a row's file: the one with that path, or the only one with that
-    name.
-    """
+    """Return a function that finds a row's file by its path, or by its name if that is unique."""
     known = set(names)
     by_name: dict[str, list[str]] = {}
     for path in names:
@@ -309,8 +297,8 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
 def read_rows(
     path: Path, named: tuple[str | None, str | None] = (None, None)
 ) -> Iterator[CaptionRow]:
-    """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the line that
-    is wrong.
+    """Yield the rows of a `.csv` or `.jsonl` file of captions. Raises `BadInput` with the wrong
+    line.
 
     A CSV has the columns file_name, caption and optionally split; JSONL has keys of the same names,
     or `captions`, a list. `named` are other names of the first two.
@@ -354,7 +342,7 @@ def _read_jsonl(path: Path, file: str | None, caption: str | None) -> Iterator[C
 
 
 def draw_splits(names: Sequence[str], seed: int) -> dict[str, str]:
-    """Draw the split of each name: 10 % val, 10 % test, at least one each; fewer than three are all
+    """Draw each name's split: 10 % val, 10 % test (at least one each); fewer than three are all
     test.
     """
     order = sorted(names)

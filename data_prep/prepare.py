@@ -1,6 +1,4 @@
-"""Make a dataset folder from annotations: find the media, check it, count found / expected,
-write.
-"""
+"""Make a dataset folder from annotations: find, check and count the media, and write it."""
 
 from collections import Counter
 from dataclasses import replace
@@ -35,11 +33,10 @@ def prepare(
     workers: int = 2,
     annotations_only: bool = False,
 ) -> None:
-    """Write the dataset folder `out` for the media under `source`, and print found / expected of
-    each split.
+    """Write the dataset folder `out` for the media under `source`; print found / expected by split.
 
-    With `annotations_only` media is not looked for, and every item with a caption is written.
-    Without `check` media is looked for but not decoded.
+    With `annotations_only` we write every item with a caption without looking for media. Without
+    `check` we look for media, but do not decode them.
 
     Items that cannot be used (no media, unreadable media, no caption) are listed in `missing.txt`.
     Unless `allow_missing`, we raise `BadInput` for them, for `faults` of the annotations, and for
@@ -97,9 +94,7 @@ def prepare(
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:
-    """Return the entries whose media was found, by id, each with the file, start and end that
-    apply.
-    """
+    """Return the entries whose media were found, by id, each with the right file, start and end."""
     locate = index.at if annotations.exact else index.locate
     placed = {}
     doubtful = []
@@ -111,16 +106,14 @@ def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry
                 doubtful += [file] if index.is_doubtful(place.file, path) else []
                 break
     for note in count_of(doubtful, "files of another extension, or one of several with that name"):
-        print(f"  WARNING: look whether they are the right ones: {printable(note)}")
+        print(f"  WARNING: check that they are the right ones: {printable(note)}")
     return placed
 
 
 def _count(
     annotations: Annotations, problems: dict[str, str], annotations_only: bool
 ) -> dict[str, dict]:
-    """Count by split: usable items and captions / those published, readable media / those
-    annotated.
-    """
+    """Count by split: usable / published items and captions, readable / annotated media."""
     counts = {}
     for split in SPLITS:
         published = annotations.expected.get(split)
@@ -134,9 +127,7 @@ def _count(
 
 
 def unlike_published(annotations: Annotations) -> list[str]:
-    """The splits whose numbers of items or captions are not the published ones, with found /
-    expected.
-    """
+    """Return the splits whose counts differ from the published ones, as found / expected."""
     unlike = []
     for split, published in annotations.expected.items():
         captions = [entry.captions for entry in annotations.entries if entry.split == split]
@@ -151,7 +142,7 @@ def unlike_published(annotations: Annotations) -> list[str]:
 
 
 def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
-    """Raise `BadInput` for no entries, repeated ids, control characters in names, files outside
+    """Raise `BadInput` for no entries, repeated ids, control characters, and files outside
     `source`.
     """
     where = f"{source} ({', '.join(annotations.files)})"
@@ -161,10 +152,7 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
         id for id, times in Counter(entry.id for entry in annotations.entries).items() if times > 1
     ]
     if repeated:
-        raise BadInput(
-            f"{where}: ids that are there more than once: {len(repeated):,}, the first is "
-            f"{repeated[0]}"
-        )
+        raise BadInput(f"{where}: repeated ids: {len(repeated):,}, the first is {repeated[0]}")
     for entry in annotations.entries:
         if entry.id != printable(entry.id) or entry.file != printable(entry.file):
             raise BadInput(
@@ -174,6 +162,6 @@ def _refuse_bad_entries(annotations: Annotations, source: Path) -> None:
         for place in entry.places:
             if escapes_folder(place.file):
                 raise BadInput(
-                    f"{where}: the file name {short(place.file)} of {entry.id} leads out of the "
+                    f"{where}: the file name {short(place.file)} of {entry.id} points outside the "
                     "media folder"
                 )

@@ -1,4 +1,4 @@
-"""Read annotation files, with errors that say where (file, line, column)."""
+"""Read annotation files; errors give file, line and column."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ STAND_INS = {  # first bytes of files that only stand in for the real one, and w
     r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b": "a web page (HTML); "
     "open the "
     "address in a browser, which may ask to log in or to confirm, and download the file itself",
-    r"404: Not Found\s*$": "a web server's answer that nothing is there; look for the address of "
+    r"404: Not Found\s*$": "a web server's answer: it has no such file; look for the address of "
     "the file",
 }
 
@@ -50,9 +50,7 @@ class NotThere(BadInput):
 
 
 def expand_home(options: Namespace) -> Namespace:
-    """Expand the `~` of every path in the options of a command: shells leave that of `--out=~/x` as
-    it is.
-    """
+    """Expand the `~` of every path in a command's options; shells do not do so in `--out=~/x`."""
     vars(options).update(
         {k: v.expanduser() for k, v in vars(options).items() if isinstance(v, Path)}
     )
@@ -60,14 +58,14 @@ def expand_home(options: Namespace) -> Namespace:
 
 
 def read_start(path: Path, size: int = 4096) -> str:
-    """Return the first bytes of a file as text; bytes that are not UTF-8 are replaced."""
+    """Return the first bytes of a file as text, with replacements for bytes that are not UTF-8."""
     with path.open("rb") as file:
         return file.read(size).decode("utf-8-sig", errors="replace")
 
 
 def stand_in(path: Path) -> str | None:
-    """Return what is there instead of the real file (a Git LFS pointer, a web page), and what to
-    do; or None.
+    """Return what stands in for the real file (a Git LFS pointer, a web page) and what to do, or
+    None.
     """
     start = read_start(path).lstrip()
     found = (
@@ -97,9 +95,9 @@ def read_text(path: Path) -> str:
 def read_json(path: Path, unique_keys: bool = False, without: tuple[str, ...] = ()) -> Any:
     """Read a JSON file. Raises `BadInput` with the line and column where it is broken.
 
-    With `unique_keys`, a key that an object has twice raises it too (Python would keep the last
-    one). The keys `without` are dropped while reading, so that a large file takes less memory. Give
-    only one of the two.
+    With `unique_keys`, so does a repeated key of an object (Python would keep the last one). The
+    keys `without` are dropped while reading, so that a large file takes less memory. Give only one
+    of the two.
     """
     return _parse(
         read_text(path),
@@ -143,16 +141,15 @@ def _unique(path: Path, pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         (key, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-        raise BadInput(f"{path}: {short(key)} is there more than once; keep one of them")
+        raise BadInput(f"{path}: {short(key)} occurs more than once; keep one of them")
     return content
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield row and the line where it begins, of a CSV file that has a header and commas or
-    semicolons between fields.
+    """Yield (line where it begins, row) of a CSV file with a header and commas or semicolons.
 
-    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing or twice there, or if
-    a row has more or fewer fields than the header.
+    Blank lines are skipped. Raises `BadInput` if one of `columns` is missing or repeated, or if a
+    row has more or fewer fields than the header.
     """
     text = read_text(path)
     header = text.lstrip().partition("\n")[0]
@@ -237,16 +234,14 @@ def _refuse(path: Path, what: str) -> NoReturn:
 
 
 class IdList(NamedTuple):
-    """The ids of one file, in order and each once; `repeated` counts the repetitions that were
-    dropped.
-    """
+    """The ids of one file in order, each once; `repeated` counts the repetitions we dropped."""
 
     path: Path
     ids: tuple[str, ...]
     repeated: int
 
     def notes(self) -> list[str]:
-        """Return a note on what was dropped, for `Annotations.notes`."""
+        """Return a note on the dropped ids, for `Annotations.notes`."""
         return (
             [f"repeated ids of {self.path.name}, dropped: {self.repeated:,}"]
             if self.repeated
@@ -266,6 +261,6 @@ def read_id_list(path: Path) -> IdList:
         ids = read_text(path).splitlines()
     ids = [text for id in ids if (text := id.strip())]
     if not ids:
-        raise BadInput(f"{path}: no id in this list; expected one a line")
+        raise BadInput(f"{path}: no id in this list; expected one per line")
     unique = tuple(dict.fromkeys(ids))
     return IdList(path, unique, len(ids) - len(unique))

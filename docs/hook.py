@@ -60,7 +60,7 @@ def send_links(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def ask_for_text(app: Sphinx, doctree: nodes.document) -> None:
-    """Warn, which fails the build, about a figure without a text for who does not see it."""
+    """Warn, which fails the build, about a figure that lacks a text for those who cannot see it."""
     for image in doctree.findall(nodes.image):
         if not image.get("alt", "").strip():
             LOG.warning(
@@ -99,10 +99,10 @@ class WithoutChecks(ast.NodeTransformer):
 
 
 def readable(
-    app: Sphinx, what: str, name: str, found: object, options: object, *said: str
+    app: Sphinx, what: str, name: str, found: object, options: object, *signature_of: str
 ) -> tuple | None:
     """Return signature and return type, without pydantic's checks and with `...` for <objects>."""
-    signature, returned = said
+    signature, returned = signature_of
     if not signature or not re.search("<|Annotated", signature):
         return None
     signature = re.sub(r"<[^<>]*>", "...", signature)

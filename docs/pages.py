@@ -1,4 +1,4 @@
-"""The pages of the book: they are copied or made, in one folder, from which Sphinx reads them."""
+"""Copy or make the pages of the book in one folder, from which Sphinx reads them."""
 
 import importlib
 import inspect
@@ -139,11 +139,11 @@ def reference(module: str, shown: Collection[str]) -> str:
 
 
 def one_file() -> str:
-    """Return the page of the paper in one file, which is all of that file."""
+    """Return the page that shows the paper in one file."""
     code = (ROOT / f"{ONE_FILE}.py").read_text("utf-8")
-    said = "Everything that the library adds to these lines is an addition to the paper; "
-    said += "a test holds both to the same losses and recalls."
-    return f"# The paper in one file\n\n`{ONE_FILE}.py`. {said}\n\n```python\n{code}```\n"
+    about = "All else in the library is an addition to the paper; a test checks that losses and "
+    about += "recalls match the library's."
+    return f"# The paper in one file\n\n`{ONE_FILE}.py`. {about}\n\n```python\n{code}```\n"
 
 
 def lay_out(target: Path, address: str) -> None:

@@ -17,6 +17,7 @@ from . import (
     curves,
     forgetting,
     fronts,
+    graded,
     inflation,
     parts,
     pretraining,
@@ -32,6 +33,7 @@ COMMANDS = {
     "ablations": ablations,
     "parts": parts,
     "forgetting": forgetting,
+    "graded": graded,
     "inflation": inflation,
     "report": report,
     "pretrain": pretraining.command,
@@ -59,7 +61,7 @@ def is_meant_for_users(error: Exception) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return 0, or 1 for an error that the user can correct, with one line on
-    stderr. Any other error goes on.
+    stderr. Any other error is raised.
     """
     parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -1,9 +1,8 @@
-"""The adapter with one setting changed at a time, on validation: `python -m experiments ablations
---help`.
+"""Change one setting of the adapter at a time: `python -m experiments ablations --help`.
 
 All points use one seed and the learning rate that the study chose for the adapter on the same
-split. They are evaluated after their last epoch: no epoch is chosen, and test is never read. Other
-bottlenecks and pooling by the mean are points of the curves.
+split. They are evaluated on validation after their last epoch: no epoch is chosen, and test is
+never read. Other bottlenecks and pooling by the mean are points of the curves.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from .study import Study, chosen, no_rate, study_of
 class Ablation(Study):
     """A study of one point; its row has the point's name.
 
-    up_scale: times the initial values of all up-projections; 0 starts at CLIP. sites: where the
-    adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
+    up_scale: a factor on the initial values of all up-projections; 0 starts at CLIP. sites: where
+    the adapter acts, None for everywhere (2i: the attention of layer i, 2i + 1: its MLP).
     """
 
     up_scale: float = 1.0
@@ -40,7 +39,7 @@ class Ablation(Study):
         return adapter
 
     def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
-        """Enter the record of a run; only what is at the point's sites counts as trained."""
+        """Enter the record of a run; only parameters at the point's sites count as trained."""
         if self.sites is not None:
             share = len(self.sites) / (2 * max(model.layers.values()))
             record.trained_parameters = round(record.trained_parameters * share)
@@ -85,8 +84,8 @@ OPTIONS = LONG | {"--results": "results/ablations", "--runs": "runs/ablations", 
 def run(options: argparse.Namespace) -> None:
     """Train the ablations of the adapter on a prepared dataset; they are evaluated on validation.
 
-    Learning rate and epochs are those of the study, whose methods/ is beside the folder of results.
-    What is already done is kept: after a stop, run the command again.
+    Learning rate and epochs are the study's; its methods/ is beside the folder of results. Finished
+    work is kept: after a stop, run the command again.
     """
     usual = study_of(options)
     rates = rates_of(options.results.parent / "methods", usual.training.name, usual.clip)

@@ -1,4 +1,4 @@
-"""README's table of what the paper says and what we find here, and the findings below it."""
+"""Make README's table of the paper's claims and our results, and the findings below it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ADAPTERS = ("Adapter-ATTN", "AdaptFormer", "ST-Adapter", "MV-Adapter tying")
 CLEAR_MARK = " ●"
 SAME_TIME = 0.02  # steps whose times differ by a smaller share of full fine-tuning's cost the same
 PICTURE = (
-    "![Left: R@1 against trained parameters. Right: gain against what is kept of the drawings of "
+    "![Left: R@1 against trained parameters. Right: gain against R@1 kept on the drawings of "
     "pre-training](notebooks/figures/gains.png)"
 )
 NOTE = (
@@ -71,12 +71,12 @@ def cell(verdict: Verdict) -> str:
 
 
 def both(found: Findings, method: str) -> list[Verdict]:
-    """Ours minus one method, on pictures and on clips."""
+    """Return ours minus one method, on pictures and on clips."""
     return [found.verdict(name, method, FORWARD) for name in (PICTURES, CLIPS)]
 
 
 def where(verdicts: Sequence[Verdict], word: str) -> str:
-    """Return on which data the verdicts are `word`, such as `pictures and clips`."""
+    """Return the data on which the verdict is `word`, such as `pictures and clips`."""
     pairs = zip(("pictures", "clips"), verdicts, strict=True)
     return " and ".join(name for name, verdict in pairs if verdict.word == word)
 
@@ -108,11 +108,11 @@ def _lora(found: Findings) -> list[str]:
     behind, ahead = (where(verdicts, f"clearly {word}") for word in ("worse", "better"))
     sides = [f"behind on {behind}"] * bool(behind) + [f"ahead on {ahead}"] * bool(ahead)
     here = ", ".join(sides) or "no clear difference"
-    return ["(LoRA, which it does not have)", *map(cell, verdicts), f"**{here}**"]
+    return ["(LoRA, not in the paper)", *map(cell, verdicts), f"**{here}**"]
 
 
 def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
-    """A group of methods: the range of the gains, and which are clear."""
+    """Return the line of a group of methods: the range of the gains, and which are clear."""
     cells, better, blank, unclear = [], set(), [], False
     for name, words in ((PICTURES, "pictures"), (CLIPS, "clips")):
         planned = [m for m in methods if (name, m, FORWARD) in found.verdicts]
@@ -123,13 +123,13 @@ def _others(found: Findings, claim: str, methods: Sequence[str]) -> list[str]:
         blank += [f"{m} on {words}: no verdict" for m in planned if m not in verdicts]
         better |= clear
         unclear |= verdicts.keys() != clear
-    here = f"only than {', '.join(sorted(better))}" if unclear else "yes"
+    here = f"only better than {', '.join(sorted(better))}" if unclear else "yes"
     here = f"**{here}**" if better else "**not seen**"
     return [claim, *cells, here + (f" ({'; '.join(blank)})" if blank else "")]
 
 
 def _range(verdicts: dict[str, Verdict], clear: set[str]) -> str:
-    """The range of the gains; if only some of them are clear, these are named one by one."""
+    """Return the range of the gains; if only some are clear, name those one by one."""
     whole = not clear or clear == verdicts.keys()
     gains = [verdict.gain for m, verdict in verdicts.items() if whole or m not in clear]
     ranges = [f"{min(gains):+.1f} to {max(gains):+.1f}" + CLEAR_MARK * (clear == verdicts.keys())]
@@ -156,7 +156,7 @@ def _costs(found: Findings) -> list[str]:
 
 
 def _little(found: Findings) -> list[str]:
-    """Ours minus full fine-tuning on a quarter of the training items."""
+    """Return the line of ours minus full fine-tuning on a quarter of the training items."""
     cells, behind, edges = [], [], False
     for name in (PICTURES, CLIPS):
         of = found.points.get(f"{name}, data 1/4")
@@ -167,22 +167,22 @@ def _little(found: Findings) -> list[str]:
             behind.append(gap[2] < 0)
             edges |= any(of[method].at_edge for method in (OURS, FULL))
     here = "**still behind**" if behind and all(behind) else "**no clear difference**"
-    edge = "; a rate is at an edge" if edges else ""
+    edge = "; a learning rate is at the edge of its search" if edges else ""
     claim = "better with little data (a quarter, minus full fine-tuning)"
     return [claim, *cells, (here if behind else NOT_MEASURED) + edge]
 
 
 def findings(found: Findings) -> list[str]:
-    """Return at most five findings, each in one sentence with its numbers, whatever they are."""
+    """Return at most five findings, each a sentence with its numbers, however they turn out."""
     fronts = read_fronts(found.results, PICTURES)
     of_fronts = [_at_kept_knowledge(fronts), _other_hand(fronts), _forgotten(found, fronts)]
     return [*of_fronts, _fit(found), _pooling(found)]
 
 
 def planned(fronts: dict[str, Front]) -> dict[tuple[str, str], Verdict]:
-    """The four planned comparisons of the fronts, by (method, "gain" | "kept"): the method minus
-    full fine-tuning, R@1 on test at the chosen strength of each, and on the drawings at strength 1.
-    p is corrected for all four (Holm); a comparison that is not measured yet is blank.
+    """Return the four planned comparisons of the fronts, by (method, "gain" | "kept"): the method
+    minus full fine-tuning, R@1 on test at the chosen strength of each, and on the drawings at
+    strength 1. p is corrected for all four (Holm); a comparison that is not measured yet is blank.
     """
     keys = [(method, what) for method in (OURS, LORA) for what in ("gain", "kept")]
     measured = {}
@@ -198,10 +198,11 @@ def planned(fronts: dict[str, Front]) -> dict[tuple[str, str], Verdict]:
 
 
 def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
-    rule = f"At the largest strength that loses at most {KEEPS:g} points on the drawings"
+    loss = f"at most {KEEPS:g} points on the drawings"
+    rule = f"With each method at the largest strength that loses {loss}"
     verdict = planned(fronts)[OURS, "gain"]
     if verdict.blank:
-        return f"{rule}, our adapter against LoRA and full fine-tuning: {NOT_MEASURED}."
+        return f"{rule}, the gain in R@1 on test: {NOT_MEASURED}."
     gained = []
     for name in (OURS, LORA, FULL):
         if name in fronts:
@@ -209,7 +210,7 @@ def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
             start, end = (front.at("test", s) for s in (0.0, front.strength))
             gain = difference(end, start, FORWARD)[0] if front.strength else 0.0
             gained.append(f"{name} {gain:+.1f} (strength {front.strength:g})")
-    return f"{rule}, R@1 on test gains: {', '.join(gained)}; ours − full {cell(verdict)}."
+    return f"{rule}, the gain in R@1 on test: {', '.join(gained)}; ours − full {cell(verdict)}."
 
 
 def _forgotten(found: Findings, fronts: dict[str, Front]) -> str:
@@ -219,23 +220,23 @@ def _forgotten(found: Findings, fronts: dict[str, Front]) -> str:
         name = MethodRow(PICTURES, method, {}).name
         if name in rows:
             losses.append(f"{method} {rows[name]['difference'][FORWARD][0]:+.1f}")
-    start = "While an adapter acts, CLIP does not keep its knowledge: R@1 on the drawings of "
+    start = "While a method is active, R@1 on the drawings of pre-training changes"
     verdict = planned(fronts)[OURS, "kept"]
     ends = f"; ours − full {cell(verdict)}" if not verdict.blank else ""
-    return f"{start}pre-training changes by {', '.join(losses) or NOT_MEASURED}{ends}."
+    return f"{start}: {', '.join(losses) or NOT_MEASURED}{ends}."
 
 
 def _other_hand(fronts: dict[str, Front]) -> str:
-    start = "How much of the gain is the habit of our own scenes and captions"
+    start = "How much the adapter's gain in R@1 depends on our own scenes and captions"
     if OURS not in fronts:
-        return f"{start} (other words, other scenes): {NOT_MEASURED}."
+        return f"{start}: {NOT_MEASURED}."
     ours = fronts[OURS]
-    names = {"test": "at home", "words": "other words", "scenes": "other scenes"}
+    names = {"test": "on test", "words": "in other words", "scenes": "on other scenes"}
     gains = [
         f"{name} {points_of(difference(ours.at(short, 1.0), ours.at(short, 0.0), FORWARD))}"
         for short, name in names.items()
     ]
-    return f"{start}: our adapter gains {', '.join(gains)} points of R@1."
+    return f"{start}: {', '.join(gains)} points."
 
 
 def fit(of: Sequence[Rows]) -> tuple[float, int]:
@@ -255,13 +256,13 @@ def _fit(found: Findings) -> str:
             known = {id(row) for rows in of for row in rows.values()}
             of.append({m: row for m, row in rows.items() if id(row) not in known})
     correlation, count = fit(of)
-    start = "The gap to full fine-tuning is one of fitting: the training loss predicts R@1 on test"
+    start = "What fits the training data better finds more: training loss predicts R@1 on test"
     return f"{start} (correlation {correlation:.2f} over {count} configurations; not planned)."
 
 
 def _pooling(found: Findings) -> str:
     usual, mean = found.tested.get(CLIPS, {}), found.points.get(f"{CLIPS}, pooling mean", {})
-    start = "On clips, our adapter with the mean over frames minus the paper's pooling by the text"
+    start = "On clips, our adapter with mean pooling, minus it with text-conditioned pooling"
     if OURS not in usual or OURS not in mean:
         return f"{start}: {NOT_MEASURED}."
     # its own name, because its seeds are drawn apart from those of the usual row

@@ -1,9 +1,9 @@
-"""When a small adapter comes near full fine-tuning: `python -m experiments curves --help`.
+"""Measure when a small adapter comes near full fine-tuning: `python -m experiments curves --help`.
 
-One thing is changed at a time: how many items are trained on, the size of what is trained, for how
-many steps, where LoRA acts, or how frames are pooled. A point tries the rate of the method's usual
-row and both neighbours, with one seed; other numbers of steps keep the row's rate, and LoRA at the
-adapter's places searches its rate by the rule of the rows. Its runs are evaluated after their last
+Each point changes one thing: the number of training items, the size of the adapter, the number of
+steps, the layers of LoRA, or the pooling of frames. It tries the rate of the method's usual row and
+both neighbours, with one seed; points with other numbers of steps keep the row's rate, and LoRA at
+the adapter's places searches its rate by the rule of the rows. Runs are evaluated after their last
 epoch. The unchanged point is the row of the usual study. The points `state-…`, on earlier states of
 the backbone, are records: the states are not kept (see pretraining/README.md).
 """
@@ -34,10 +34,9 @@ PLACES = ("out_proj", "fc2")  # the linear layers after which our adapter acts
 class PointStudy(Study):
     """A study of one point of a curve.
 
-    given: the rates of the usual rows, by method. tries: whether both neighbours of these are
-    tried. searches: whether the rate is searched as that of a row is. share: of the training items;
-    each seed draws its own. able: the methods that the point changes; the others have their usual
-    row.
+    given: the usual rows' rates, by method. tries: whether to try both neighbours of these.
+    searches: whether to search the rate as for a row. share: the share of the training items; each
+    seed draws its own. able: the methods that the point changes; the others keep their usual row.
     """
 
     share: float = 1.0
@@ -46,13 +45,13 @@ class PointStudy(Study):
     able: tuple[str, ...] = METHODS
 
     def items(self, seed: int) -> data.RetrievalDataset:
-        """The training items of a seed: its own draw of the share."""
+        """Return the training items of a seed, its own draw of the share."""
         if self.share == 1:
             return self.training
         return self.training.subset(round(self.share * len(self.training)), seed=seed)
 
     def budget_of(self, method: str) -> Budget:
-        """The budget of one method at this point. Raises ValueError if its row has no rate yet."""
+        """Return a method's budget at this point. Raises ValueError if its row has no rate yet."""
         if self.searches:
             return self.budget.of(method)
         seeds = self.budget.rate_seeds[:1]
@@ -65,7 +64,9 @@ class PointStudy(Study):
         return replace(budget, rates=neighbours(rate) if self.tries else [rate])
 
     def enter(self, row: MethodRow, model: RetrievalModel, seed: int, record: RunRecord) -> None:
-        """Enter the record of a run, evaluated on validation too: it tells a seed that is lost."""
+        """Enter the record of a run, evaluated on validation, too, which shows whether a seed is
+        lost.
+        """
         if record.history:
             watched = choose_splits(self.training, self.config).watched
             record.history[-1]["validation"] = evaluate(model, watched, self.config, samples=0)
@@ -122,7 +123,7 @@ def sizes(usual: Study, r: int, targets: Sequence[str] = ()) -> dict[str, dict]:
 
     ours = methods.options_of(OURS, usual.training) | {"bottleneck_dim": r}
     rank = max(1, round(numbers(OURS, **ours) / numbers(LORA, rank=1, **lora)))
-    # alpha / rank is how much is added; it stays as it is
+    # alpha / rank, the strength, stays the same
     return {OURS: {"bottleneck_dim": r}, LORA: {"rank": rank, "alpha": 2.0 * rank} | lora}
 
 
@@ -137,8 +138,8 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Compare ours, LoRA and full fine-tuning on other items, sizes, steps, places and poolings.
 
-    Each point has its own folder of results. What is already done is kept: after a stop, run the
-    command again. The usual rows, in methods/ beside the folder of results, must have their rates.
+    Each point has its own folder of results. Finished work is kept: after a stop, run the command
+    again. The usual rows, in methods/ beside the folder of results, must have their rates.
     """
     names = chosen(dict.fromkeys(METHODS), options.methods)
     usual = study_of(options)

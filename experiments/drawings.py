@@ -1,4 +1,4 @@
-"""Drawings of pre-training as a dataset, to measure what a model forgets of them."""
+"""Make a dataset of pre-training drawings, to measure how much of them a model forgets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .pretraining import PretrainConfig, icons
 
 NAME = "pretraining-drawings"
 EXPECTED = {"val": Counts(1000, 1599), "test": Counts(1000, 1596)}
-SEEDS = {"test": 42, "val": 43}  # test is drawn first, and val from the concepts that are left
+SEEDS = {"test": 42, "val": 43}  # test is drawn first, val from the remaining concepts
 
 
 def build_drawings(out: Path, workers: int = 2) -> None:
@@ -66,9 +66,7 @@ def build_drawings(out: Path, workers: int = 2) -> None:
 def choose(
     rows: Sequence[icons.Drawing], concepts: int, seed: int, used: Collection[str] = ()
 ) -> list[int]:
-    """Return the indices of one drawing for each of so many concepts that are not `used`, in
-    pre-training's shares of groups.
-    """
+    """Return indices of drawings of so many unused concepts, in pre-training's shares of groups."""
     random, chosen = np.random.default_rng(seed), {}
     for group, share in PretrainConfig().mix:
         indices = defaultdict(list)  # by concept

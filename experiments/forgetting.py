@@ -1,10 +1,9 @@
-"""What training on one dataset costs on drawings that CLIP was pre-trained on: recall before and
-after.
+"""Measure what training costs on the drawings of pre-training: recall before and after.
 
-Each adapter that a study has kept is tested on the drawings, in float32 and without training. Its
-R@1 is compared with that of zero-shot on the same captions: the mean difference over the seeds,
-with its paired interval. This is done for the reported runs, and for those that chose the rate, at
-the `gentlest` one.
+We test each adapter that a study has kept on the drawings, in float32 and without training, and
+compare its R@1 with zero-shot on the same captions: the mean difference over the seeds, with its
+paired interval. We do so for the reported runs, and, at the `gentlest` rate, for the runs that
+chose the rate.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ FILE = "forgetting.json"  # in the folder of results
 def gentlest(row: MethodRow) -> float:
     """Return the smallest rate whose mean mR on validation is at most one point below the best.
 
-    Only runs of full length count. A rate that was given is returned.
+    Only runs of full length count. A given rate is returned as it is.
     """
     means = defaultdict(float)
     for entry in row.rates:
@@ -83,12 +82,11 @@ OPTIONS = {
 
 
 def run(options: argparse.Namespace) -> None:
-    """Test the adapters of a study on drawings that CLIP was pre-trained on, half a minute for each
-    row.
+    """Test a study's adapters on the drawings of pre-training; half a minute for each row.
 
-    The first time, 104 MB are fetched and the drawings are built. The folder of results has the
-    rows, in methods/, and gets forgetting.json. A row is tested if its adapters are in --runs, once
-    for the same runs.
+    The first time, it downloads 104 MB and builds the drawings. It reads the rows in methods/ of
+    the folder of results, and writes forgetting.json there. A row is tested if its adapters are in
+    --runs, and only once for the same runs.
     """
     place = options.results / "methods"
     studied = rows.read_rows(place)

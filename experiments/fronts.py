@@ -1,9 +1,9 @@
-"""What a method gains and forgets at several strengths: `python -m experiments fronts --help`.
+"""Measure what methods gain and forget at several strengths: `python -m experiments fronts --help`.
 
-Each method is trained at the rate of its row. Each seed is tested at every strength, on validation,
-on test, on the further test sets and on both splits of the drawings of pre-training. The rank of
-each right answer is kept, so that every difference is paired. The rule for a strength, and the
-comparisons that were planned, are in protocol.json.
+We train each method at its row's rate, and test each seed at every strength: on validation, on
+test, on the further test sets and on both splits of the pre-training drawings. We keep the rank of
+each right answer, so that every difference is paired. protocol.json has the rule for a strength and
+the planned comparisons.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ HIGHEST = 25  # higher ranks are kept as this one, so that all fronts fit into 4
 
 @dataclass
 class FrontStudy(Study):
-    """A study that tests each seed at every strength; the ranks stand beside the row, as .npz."""
+    """A study that tests each seed at every strength, and saves the ranks beside the row (.npz)."""
 
     @cached_property
     def sets(self) -> dict[str, data.RetrievalDataset]:
-        """What each strength is tested on, by short name."""
+        """Return the test sets by short name."""
         beside = {kind: self.folder.with_name(f"{self.folder.name}-{kind}") for kind in ALONE}
         drawings = self.folder.with_name(DRAWINGS)
         return {
@@ -73,7 +73,7 @@ class FrontStudy(Study):
 
 
 def ranks_file(row: MethodRow, folder: Path) -> Path:
-    """The file of a front's ranks, beside its row."""
+    """Return the file of a front's ranks, beside its row."""
     return row.path(folder).with_suffix(".npz")
 
 
@@ -82,7 +82,7 @@ def save_ranks(file: Path, seed: int, strengths: tuple[float, ...], found: dict)
     `strengths` and, for each set, the item of each text.
     """
     kept = dict(np.load(file)) if file.exists() else {"seeds": np.zeros(0, int)}
-    others = kept["seeds"] != seed  # a seed whose run was not recorded is tested again
+    others = kept["seeds"] != seed  # test a seed again whose run was not recorded
     seeds = np.append(kept["seeds"][others], seed)
     made = {"seeds": seeds, "strengths": np.array(strengths)}
     for key, values in found.items():
@@ -96,7 +96,7 @@ def save_ranks(file: Path, seed: int, strengths: tuple[float, ...], found: dict)
 
 @dataclass
 class Front:
-    """A method at several strengths, as read from the folder of fronts."""
+    """A method at several strengths, read from the folder of fronts."""
 
     row: MethodRow
     ranks: Mapping[str, np.ndarray]
@@ -119,7 +119,7 @@ class Front:
     def at(self, short: str, strength: float) -> MethodRow:
         """Return the front's row on one set at one strength, such as ("drawings-val", 0.5).
 
-        Raises ValueError for a strength that was not tested.
+        Raises ValueError for an untested strength.
         """
         if strength == 0 and self.start:
             return self.start.at(short, 0.0)
@@ -147,9 +147,7 @@ class Front:
 
 
 def read_fronts(results: Path, dataset: str) -> dict[str, Front]:
-    """Read the fronts of a dataset that have all their seeds, {name: front}, zero-shot first; empty
-    if there is none yet.
-    """
+    """Return a dataset's complete fronts, {name: front}, zero-shot first; empty if none."""
     folder = results / "fronts"
     file = folder / f"{dataset}-{ZERO_SHOT}.json"
     if not file.exists():
@@ -194,8 +192,8 @@ OPTIONS = LONG | {"--methods": None, "--results": "results/fronts", "--runs": "r
 def run(options: argparse.Namespace) -> None:
     """Train methods at the rates of their rows, and test them at strengths from 0.25 to 1.25.
 
-    The rows are in methods/ beside the folder of results. What is already done is kept: after a
-    stop, run the command again.
+    The rows are in methods/ beside the folder of results. Finished work is kept: after a stop, run
+    the command again.
     """
     usual = study_of(options)
     build_drawings(options.folder.parent)

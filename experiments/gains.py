@@ -1,4 +1,4 @@
-"""What a folder of results says: verdicts of planned comparisons, and shares of a gain."""
+"""Verdicts of the planned comparisons in a folder of results, and shares of a gain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WITHOUT, LORA = "adapter without sharing", "LoRA"
 FORWARD = DIRECTIONS[0]
 Rows = Mapping[str, MethodRow]  # of one dataset, by method
 Tested = dict[str, dict[str, MethodRow]]  # {dataset: {method: row}}
-# what a point of the curves changes; methods that it does not change have their usual row
+# what a point of the curves changes; other methods keep their usual row
 UNCHANGED = {
     "data": (ZERO_SHOT,),
     "pooling": (),
@@ -54,9 +54,7 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Findings:
-    """What a folder of results holds: the tested rows, the points of the curves, the comparisons
-    that were planned ({family: {dataset: methods}}), and what the steps cost.
-    """
+    """A folder of results: tested rows, points of the curves, planned comparisons, step costs."""
 
     results: Path
     tested: Tested
@@ -66,7 +64,7 @@ class Findings:
 
     @classmethod
     def read(cls, results: Path) -> Findings:
-        """Read a folder of results. Raises ValueError that names a file that is not as expected."""
+        """Read a folder of results. Raises ValueError that names a malformed file."""
         tested = by_dataset(read_rows(results / "methods"))
         planned = kept_in(protocol_of(results).parent).get("verdicts", {}).get("families", {})
         costs = kept_in(results, "costs.json").get("methods", {})
@@ -77,12 +75,14 @@ class Findings:
         """Every planned comparison, by (dataset, method, direction). p is corrected by Holm's rule
         over all comparisons that a family plans, both ways, blank or not.
 
-        A dataset that no family names is a family of its own: all its methods.
+        All methods of a dataset that no family names are a family.
         """
         return self.compared()
 
     def compared(self, k: int = 1) -> dict[tuple[str, str, str], Verdict]:
-        """`verdicts` by R@k; by nDCG@10 with `NDCG`, which recorded ranks give for a text alone."""
+        """Return `verdicts` by R@k, or for `NDCG` by nDCG@10, which recorded ranks give for texts
+        only.
+        """
         named = {dataset for family in self.planned.values() for dataset in family}
         own = [{name: [m for m in of if m != OURS]} for name, of in self.tested.items()]
         verdicts = {}
@@ -101,7 +101,7 @@ class Findings:
         return verdicts
 
     def verdict(self, dataset: str, method: str, way: str) -> Verdict:
-        """One comparison; blank if it was not planned."""
+        """Return one comparison; blank if it was not planned."""
         return self.verdicts.get((dataset, method, way), Verdict())
 
 
@@ -117,9 +117,7 @@ def blank(of: Rows, *names: str) -> str:
 
 
 def corrected(verdicts: dict[tuple, tuple], planned: int = 0) -> dict[tuple, tuple]:
-    """Return differences (gain, low, high, p) with p corrected for all of them, or for as many as
-    were planned (Holm).
-    """
+    """Return differences (gain, low, high, p), with p corrected for all planned ones (Holm)."""
     adjusted = holm([values[3] for values in verdicts.values()], planned)
     return {
         key: (*values[:3], p) for (key, values), p in zip(verdicts.items(), adjusted, strict=True)
@@ -136,9 +134,7 @@ def by_dataset(rows: Sequence[MethodRow]) -> Tested:
 
 
 def read_points(results: Path, usual: Tested) -> Tested:
-    """Read the tested rows of the curves, {dataset and what is changed: {method: row}}, of points
-    whose share of the gain can be told.
-    """
+    """Return the curves' tested rows, {dataset and change: {method: row}}, if they have a share."""
     points = {}
     for place in sorted(results.glob("curves/*-*")):
         changed, _, value = place.name.partition("-")
@@ -153,7 +149,7 @@ def read_points(results: Path, usual: Tested) -> Tested:
 
 
 def has_share(of: Rows, method: str = OURS) -> bool:
-    """Whether there are the rows that `share_of_gain` of a method needs."""
+    """Return whether there are the rows that `share_of_gain` of a method needs."""
     return of.keys() >= {method, OURS, FULL, ZERO_SHOT}
 
 
@@ -170,8 +166,9 @@ def share_of(share: Sequence[float] | None) -> str:
 
 
 def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
-    """Return `68 % [64, 72] of the gain, -11.3 [-12.9, -9.6] points`: a share may rise while the
-    gap grows. Where a row is missing or marked, return that.
+    """Return `68 % [64, 72] of the gain, -11.3 [-12.9, -9.6] points`, or why there is none.
+
+    Both, because a share may rise while the gap grows.
     """
     why = blank(of, method, FULL, ZERO_SHOT)
     if why:
@@ -185,5 +182,5 @@ def reached(of: Rows, way: str = FORWARD, method: str = OURS) -> str:
 
 
 def on_further(of: Rows, further: str) -> Rows:
-    """Return the rows of a dataset on one of its further test sets, of those tested there."""
+    """Return a dataset's rows that were tested on one of its further test sets."""
     return {method: made for method, row in of.items() if (made := row.on(further))}

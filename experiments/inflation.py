@@ -1,4 +1,4 @@
-"""What raises a recall without a better model: `python -m experiments inflation --help`.
+"""Measure what raises a recall without a better model: `python -m experiments inflation --help`.
 
 Four practices, each compared with the same model as usual. Dual softmax (Cheng et al. 2021,
 "Improving Video-Text Retrieval by Multi-Stream Corpus Alignment and Dual Softmax Loss", CAMoE) and
@@ -31,16 +31,16 @@ from .world import kept_in
 
 FILE = "inflation.json"  # in the folder of results
 USUAL = "as usual"
-HONEST = (USUAL, "chosen on validation")  # the honest practices, which the others are compared with
+HONEST = (USUAL, "chosen on validation")  # the honest practices, for comparison
 BETA = 20  # QB-Norm's inverse temperature, on cosines
-EPOCHS = (4, 20)  # numbers of epochs out of which one is chosen
+EPOCHS = (4, 20)  # numbers of epochs to choose from
 Ranks = dict[str, list[int]]  # of the right answers, by direction
 
 
 def dual_softmax(similarity: Tensor, scale: float) -> Tensor:
     """Weigh similarities [Q, G] of all test queries by their softmax over these queries.
 
-    scale: that of the logits. A candidate that other queries want more is worth less to a query.
+    scale: the logit scale. A candidate counts less for a query if other queries want it more.
     """
     exact = similarity.double()  # in float32, shares among thousands of queries become 0
     return exact * (scale * exact).softmax(0)
@@ -49,7 +49,7 @@ def dual_softmax(similarity: Tensor, scale: float) -> Tensor:
 def normalised_by(bank: Tensor, similarity: Tensor) -> Tensor:
     """Normalise similarities [Q, G] by those of a bank of queries [B, G], as dynamic QB-Norm does.
 
-    That is, only for a query whose first candidate is also that of some query of the bank.
+    That is, only for a query whose first candidate is also the first of some query in the bank.
     """
     bank, similarity = bank.double(), similarity.double()
     shares = (BETA * similarity).exp() / (BETA * bank).exp().sum(0)
@@ -58,7 +58,7 @@ def normalised_by(bank: Tensor, similarity: Tensor) -> Tensor:
 
 
 def by_own_caption(encoded: Embeddings, temperature: float) -> Tensor:
-    """Cosine [T, V] of captions with clips that were each pooled by the first of their captions."""
+    """Return the cosine [T, V] of captions with clips, each pooled by its own first caption."""
     counts = encoded.text_to_item.bincount()
     own = encoded.text[counts.cumsum(0) - counts]  # [V, D]
     scores = (encoded.frames @ own[:, :, None]).squeeze(2) / temperature  # [V, F]
@@ -74,7 +74,7 @@ def practices(
     """
 
     def ranked(forward: Tensor, back: Tensor) -> Ranks:
-        """forward [T, V]: the queries are texts; back [V, T]: they are items."""
+        """Return the ranks; forward [T, V]: the queries are texts; back [V, T]: they are items."""
         mode, owner = test.protocol["visual_to_text"], encoded.text_to_item
         found = metrics.ranks(forward, owner), metrics.visual_ranks(back.T, owner, mode)
         return {way: ranks.tolist() for way, ranks in zip(DIRECTIONS, found, strict=True)}
@@ -95,11 +95,7 @@ def practices(
 def looked_at(
     model: RetrievalModel, training: RetrievalDataset, test: RetrievalDataset, config: TrainConfig
 ) -> tuple[list[float], list[Ranks]]:
-    """Train ours, or continue; return after each epoch R@1 on validation and the ranks on test.
-
-    Each epoch's adapter is kept in the run's folder, from where it is tested. Raises as `cma.train`
-    and `load_adapter`.
-    """
+    """Train ours, or continue; return each epoch's R@1 on validation and ranks on test."""
     options = methods.options_of(OURS, training)
     methods.attach(model, OURS, config.name, config.seed, **options)
 
@@ -119,7 +115,7 @@ def looked_at(
 
 
 def row_of(model: str, practice: str, ranks: Ranks, usual: Ranks, test: RetrievalDataset) -> dict:
-    """Return a row of the record: R@1 of a practice and its paired difference from as usual."""
+    """Return a row of the record: a practice's R@1, and its paired difference from `USUAL`."""
     row = {"model": model, "practice": practice, "R@1": {}, "difference": {}}
     for way, owner in zip(DIRECTIONS, (test.text_to_item, range(len(test))), strict=True):
         found = metrics.summary(ranks[way])["R@1"], *metrics.bootstrap_interval(ranks[way], owner)
@@ -140,10 +136,9 @@ def run(options: argparse.Namespace) -> None:
     """Measure what raises R@1 on a dataset's test split without a better model: minutes, and for
     pictures two trainings, of 4 and of 20 epochs.
 
-    The recorded adapter and zero-shot are scored anew; the trainings are of the same rate. What is
-    done is written into inflation.json of the folder of results. A training continues after a stop.
-    Raises ValueError for a dataset without a finished row of ours, and for another world or
-    backbone.
+    It scores the recorded adapter and zero-shot again; the trainings use the same rate. Results go
+    into inflation.json in the folder of results. A training continues after a stop. Raises
+    ValueError for a dataset without a finished row of ours, and for another world or backbone.
     """
     test, training = (data.load(options.folder, split) for split in ("test", "train"))
     row = rows_of(options.results / "methods", test.name).get(OURS)

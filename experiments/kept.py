@@ -1,4 +1,4 @@
-"""Adapters that stay in the repository beside their records, in half precision."""
+"""Keep adapters in the repository beside their records, in half precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from cma.files import write_whole
 def save_half(model: RetrievalModel, name: str, folder: Path) -> None:
     """Write an adapter of a model to `folder` with half the bytes; `load_adapter` reads it.
 
-    The numbers of the model's adapter are rounded, too. The digest is of them in float32.
+    The numbers of the model's adapter are rounded, too; the digest is of the rounded numbers in
+    float32.
     """
     adapter = model.get_adapter(name)
     for tensor in adapter.state_dict().values():

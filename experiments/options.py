@@ -1,4 +1,4 @@
-"""The options of all commands. `OPTIONS` of a command are those that it has: {name: default}."""
+"""The options of all commands; a command's `OPTIONS` lists its own as {name: default}."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ABOUT = {
     "--points": {"nargs": "+", "metavar": "NAME", "help": "such as steps-2; default: all"},
     "--precision": {"help": f"of training; {SHOWN}"},
     "--rates-of": {"type": Path, "help": "take the rates of another world's rows"},
-    "--readme": {"nargs": "+", "help": "files whose tables and summary are replaced"},
+    "--readme": {"nargs": "+", "help": "files in which to replace the tables and summary"},
     "--results": {"type": Path, "help": f"folder of results; {SHOWN}"},
     "--runs": {"type": Path, "help": f"checkpoints and adapters; {SHOWN}"},
     "--workers": {"type": int, "help": f"processes that draw; {SHOWN}"},

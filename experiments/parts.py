@@ -1,7 +1,7 @@
-"""Which part of full fine-tuning's gain ours has, by caption style and by number of things.
+"""Our share of full fine-tuning's gain, by caption style and by number of things.
 
-What a caption says, or how many things a picture shows, decides what must be learnt for it:
-`python -m experiments parts --help`. Nothing is trained.
+The style of a caption and the number of things in a picture decide what a model must learn for it:
+`python -m experiments parts --help`. It trains nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WAY = "text_to_visual"
 # by test set: "" is test itself
 SAYERS = {"": tuple(CAPTION_STYLES), "new": tuple(CAPTION_STYLES)}
 SAYERS |= {"words": tuple(OTHER_CAPTION_STYLES), "scenes": tuple(CAPTION_STYLES)}
-LARGEST = 4  # pictures of so many things or more are one part
+LARGEST = 4  # pictures with this many things or more are one part
 
 
 def parts_of(numbers: Sequence[int], styles: Sequence[str]) -> dict[str, np.ndarray]:
@@ -57,8 +57,9 @@ def limited(row: MethodRow, kept: np.ndarray) -> MethodRow:
 def measured(
     of: Mapping[str, MethodRow], method: str, numbers: Sequence[int], styles: Sequence[str]
 ) -> dict[str, dict]:
-    """Return {part: {"texts", "share", "points"}}: the share of full fine-tuning's gain in R@1 that
-    a method has, or None, and the method − full in points, each with its interval.
+    """Return {part: {"texts", "share", "points"}}, with intervals.
+
+    "share": the method's share of full fine-tuning's gain in R@1, or None; "points": method − full.
     """
     found = {}
     for part, kept in parts_of(numbers, styles).items():
@@ -85,8 +86,7 @@ OPTIONS = {"folder": None, "--results": RESULTS}
 
 
 def run(options: argparse.Namespace) -> None:
-    """Share out the gain of a study's rows by caption style and by number of things, without
-    training.
+    """Divide the gain of a study's rows by caption style and by number of things; train nothing.
 
     The rows of ours, full fine-tuning and zero-shot must be complete; LoRA is added if its row is.
     Writes parts.json in the folder of results. Raises ValueError for rows of another world.

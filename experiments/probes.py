@@ -1,4 +1,4 @@
-"""Probes of what a model has learnt: relations or a bag of words, and recall by caption style.
+"""Probe what a model has learnt: relations or a bag of words, and recall by caption style.
 
 Contrast pairs are scored as in Thrush et al. 2022, "Winoground: Probing Vision and Language Models
 for Visio-Linguistic Compositionality". Captions with their words shuffled are a control after
@@ -28,8 +28,7 @@ Measured = tuple[float, float, float]  # value in %, low, high
 
 
 def pair_hits(similarity: Tensor) -> dict[str, np.ndarray]:
-    """Return whether a model tells the two of each contrast pair apart: {"text" | "image" |
-    "group": bool [P]}.
+    """Return which contrast pairs a model tells apart: {"text" | "image" | "group": bool [P]}.
 
     similarity [2P, 2P] of captions and items, in which 2p and 2p + 1 are a pair with their own
     captions. "text": both items score their own caption above the other's; "image": both captions

@@ -25,7 +25,7 @@ from .tables import MADE, WAYS
 from .world import single_records
 
 HOW = ("method", "trained", "N", "epoch kept", "recipe", "seed", "hardware", "commit")  # columns
-Group = list[RunRecord]  # runs that differ in their seed alone
+Group = list[RunRecord]  # runs that differ only in their seed
 
 
 def read_records(folder: Path | str) -> list[RunRecord]:

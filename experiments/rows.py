@@ -1,6 +1,4 @@
-"""A method's row of the comparison: its budget, rates and seeds, and paired differences between two
-rows.
-"""
+"""A method's row in the comparison (budget, rates, seeds), and paired differences of two rows."""
 
 from __future__ import annotations
 
@@ -31,14 +29,13 @@ NDCG = 0  # instead of k: nDCG@10 of a query with one right answer
 
 @checked_dataclass
 class Budget:
-    """The budget of each method, the same rule for all. Seeds that choose the learning rate are
-    not reported.
+    """The budget of each method, by one rule. Seeds that choose the learning rate are not reported.
 
     With `scan`, each of `rates` is first trained for one epoch with the first of `rate_seeds`; the
     best one and its two neighbours go on. These (without `scan`: all `rates`) are trained for all
     `epochs` with each of `rate_seeds`, and scored by the mean of mR on validation, which is less
-    noisy than R@1. A single rate is not tried. `seeds_of`: methods that report other seeds. Raises
-    ValueError for no rate, no seed, or a seed in both lists.
+    noisy than R@1. A single rate needs no search. `seeds_of`: methods that report other seeds.
+    Raises ValueError for no rate, no seed, or a seed in both lists.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
@@ -139,9 +136,9 @@ class MethodRow:
     def marks(self) -> list[str]:
         """Return, in words, why the row gets no verdict; empty if it gets one.
 
-        Its rate is the lowest or the highest of those that were trained at full length, a seed is
-        not trained yet, or a seed is lost: it could not be trained, or its mR on validation is
-        below `KEPT` of the best.
+        The reasons: its rate is the lowest or highest trained at full length; a seed is not trained
+        yet; or a seed is lost, because it could not be trained, or its mR on validation is below
+        `KEPT` of the best.
         """
         reasons = [f"seed {seed} could not be trained" for seed in self.lost]
         missing = {*map(str, self.budget.get("seeds", []))} - {*self.records, *self.lost}
@@ -149,7 +146,7 @@ class MethodRow:
             reasons.append(f"seeds not trained yet: {', '.join(sorted(missing))}")
         full = [one for one in self.rates if one.get("epochs", 0) == self.budget.get("epochs")]
         if self.budget.get("scan") and self.at_edge:
-            reasons.append(f"its best rate, {self.lr:g}, is at the edge of those that were tried")
+            reasons.append(f"its best rate, {self.lr:g}, is at the edge of the tried rates")
         reached = {}
         for seed, run in self.records.items():
             watched = [one["validation"]["mR"] for one in run["history"] if "validation" in one]
@@ -276,9 +273,13 @@ def difference(one: MethodRow, other: MethodRow, direction: str, k: int = 1) -> 
         )
     gain = 100 * float(one.hits(direction, k).mean() - other.hits(direction, k).mean())
     draws = drawn(one, direction, k) - drawn(other, direction, k)
+    return (gain, *interval(draws), two_sided(draws))
+
+
+def two_sided(draws: np.ndarray) -> float:
+    """Return the p of a difference from its draws, as `difference` says."""
     rarer = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (rarer + 1) / (len(draws) + 1))
-    return (gain, *interval(draws), float(p))
+    return float(min(1.0, 2 * (rarer + 1) / (len(draws) + 1)))
 
 
 def share_of_gain(

@@ -1,6 +1,5 @@
-"""Run every method on one dataset with the same budget: `python -m experiments study --help`.
-
-A method's learning rate is chosen on validation. All rates of the grid are scanned, for one epoch
+"""Run every method on one dataset with the same budget: `python -m experiments study --help`. A
+method's learning rate is chosen on validation. All rates of the grid are scanned, for one epoch
 with one seed; the best one and its two neighbours are trained at full length with two seeds. While
 a rate at the edge of these is the best, its next neighbour is added, at most twice. Then the
 reported seeds are trained at the best rate. None of these runs stops early. The test split and the
@@ -61,10 +60,10 @@ class Study:
     """Runs methods on the dataset in `folder`; saves a row of each in `results`, runs in
     `config.runs_dir`.
 
-    `choice`: the settings that choose a run's epoch. `options`: those of a method that differ from
-    its table's. `given`: rates that are not chosen, by method. `keep`: the method whose first
-    reported seed is saved beside its row in half precision, and tested from there.
-    `split`: what the reported seeds are tested on.
+    `choice`: the settings that choose a run's epoch. `options`: a method's options that differ from
+    its table's. `given`: rates that need no search, by method. `keep`: the method whose first
+    reported seed is saved beside its row in half precision, and tested from there. `split`: the
+    split on which the reported seeds are tested.
     """
 
     clip: CLIPModel
@@ -86,15 +85,15 @@ class Study:
 
     @cached_property
     def training(self) -> data.RetrievalDataset:
-        """The train split."""
+        """Return the train split."""
         return data.load(self.folder, "train")
 
     def items(self, seed: int) -> data.RetrievalDataset:
-        """The training items of a seed: the train split."""
+        """Return the training items of a seed: the train split."""
         return self.training
 
     def budget_of(self, method: str) -> Budget:
-        """The budget of one method."""
+        """Return the budget of one method."""
         budget = self.budget.of(method)
         if method in self.given:
             return replace(budget, rates=[self.given[method]], scan=False)
@@ -112,7 +111,7 @@ class Study:
     def run(self, method: AnyMethod) -> MethodRow:
         """Continue a method until its row is complete.
 
-        A reported seed whose training fails is lost; the row says why. Raises ValueError as
+        A reported seed whose training fails is lost; the row says why. Raises ValueError like
         `cma.train`.
         """
         row = self.row(method)
@@ -139,7 +138,7 @@ class Study:
         return row
 
     def run_all(self, names: Sequence[str]) -> None:
-        """Continue each method and print a line about it; also about one that cannot use this
+        """Continue each method and print a line about it, even about one that cannot use this
         dataset.
         """
         items = self.training
@@ -164,7 +163,7 @@ class Study:
     def choose_rate(self, row: MethodRow, method: AnyMethod) -> float:
         """Return the rate with the best mean mR on validation; the smallest if several are equal.
 
-        What is in `row.rates` is not trained again. Raises ValueError if training fails at every
+        It does not train again what is in `row.rates`. Raises ValueError if training fails at every
         rate.
         """
         budget = self.budget_of(row.method)
@@ -192,7 +191,7 @@ class Study:
     def _score(self, row: MethodRow, method: AnyMethod, rate: float, epochs: int) -> float:
         """Return the mean mR on validation over the rate seeds, or `FAILED` if a training failed.
 
-        A scan, of one epoch where the budget has more, takes the first seed alone.
+        A scan (one epoch where the budget has more) uses only the first seed.
         """
         budget = self.budget_of(row.method)
         scans = budget.scan and epochs < budget.epochs
@@ -240,7 +239,7 @@ class Study:
             model.set_adapter(None)
 
     def attach(self, model: RetrievalModel, method: AnyMethod, seed: int) -> methods.Method:
-        """Add a method to a model, with the options for this dataset, and return it; it acts."""
+        """Add a method to a model, with the options for this dataset; activate and return it."""
         options = methods.options_of(method, self.training) | self.options.get(method, {})
         return methods.attach(model, method, "method", seed, **options)
 
@@ -248,7 +247,7 @@ class Study:
         """Save the adapter beside its row; the record's numbers become those of the saved file."""
         place = self.results / row.name
         save_half(model, "method", place)
-        model.load_adapter(place, "kept")  # it acts
+        model.load_adapter(place, "kept")  # and activates it
         test = data.load(self.folder, self.split)
         record.encoded = encode(model, test, self.config)
         record.metrics = evaluate(model, test, self.config, encoded=record.encoded)
@@ -268,9 +267,8 @@ class Study:
     def test(
         self, row: MethodRow, model: RetrievalModel, seed: str, encoded: Embeddings | None
     ) -> None:
-        """Enter a seed's ranks of the right answers on `split`, if it is test on further sets too.
-
-        encoded: the split, if it is encoded.
+        """Enter a seed's ranks of the right answers on `split`, and for test also on the further
+        sets.
         """
         test, config = data.load(self.folder, self.split), self.config
         encoded = encoded or encode(model, test, config)
@@ -291,13 +289,13 @@ def world_of(folder: Path) -> str:
 
 
 def budget_of(dataset: str, protocol: Path) -> Budget:
-    """Return the budget for a dataset: that in the file `protocol`, or else the default."""
+    """Return the budget for a dataset from the file `protocol`, or else the default."""
     budgets = kept_in(protocol.parent, protocol.name).get("budgets", {})
     return Budget(**budgets.get(dataset, {}))
 
 
 def no_rate(study: Study, method: str) -> ValueError:
-    """Return the error that a method's row has no rate yet, with the command that finds one."""
+    """Return the error for a row without a rate, with the command that finds one."""
     hint = f"run `python -m experiments study {study.folder}` until it has one"
     return ValueError(f"{study.training.name}, {method}: its row has no rate yet; {hint}")
 
@@ -311,8 +309,9 @@ def chosen(there: dict, names: Sequence[str] | None) -> dict:
 
 
 def backbone_of(name: str | Path) -> tuple[CLIPModel, CLIPProcessor]:
-    """Load a backbone, on the GPU if there is one. Records identify one in a folder by its weights'
-    digest, wherever the folder is.
+    """Load a backbone, on the GPU if there is one.
+
+    Records identify a backbone from a folder by its weights' digest, wherever the folder is.
     """
     clip, processor = load_backbone(name, device="cuda" if torch.cuda.is_available() else "cpu")
     if Path(clip.config.name_or_path).is_absolute():
@@ -344,13 +343,13 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Run every method of the paper's tables on a prepared dataset, as protocol.json says.
 
-    What is already done is kept: after a stop, run the command again.
+    Finished work is kept: after a stop, run the command again.
     """
     study, names = study_of(options), options.methods or methods.NAMES
     study.keep = PAPER
     if options.rates_of:
         study.keep = ""
         study.given = rates_of(options.rates_of, study.training.name, study.clip)
-        study.budget = replace(study.budget, seeds_of={})  # another world has three seeds for all
+        study.budget = replace(study.budget, seeds_of={})  # in another world all have three seeds
         names = [*chosen(dict.fromkeys((ZERO_SHOT, *study.given)), options.methods)]
     study.run_all(names)

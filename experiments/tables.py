@@ -1,11 +1,10 @@
-"""Tables of `results/README.md` besides those of runs, and README's first one: differences,
-further test sets, curves, parts, what is forgotten, what inflates a recall, and the second world.
-Each is made from the `Findings` of a folder.
+"""The tables of `results/README.md` besides those of runs, and README's first table. Each is made
+from the `Findings` of a folder.
 """
 
 from __future__ import annotations
 
-from . import forgetting, inflation, parts
+from . import forgetting, graded, inflation, parts
 from .claims import summary
 from .gains import (
     FORWARD,
@@ -34,7 +33,7 @@ WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
 
 
 def first(found: Findings) -> str:
-    """README's first table: what five methods train, and R@1 with a sentence as the query."""
+    """Return README's first table: five methods, their trained parameters and R@1 of sentences."""
     lines = []
     for method in (ZERO_SHOT, OURS, WITHOUT, LORA, FULL):
         of_each = {name: of[method] for name, of in found.tested.items() if method in of}
@@ -50,9 +49,7 @@ def first(found: Findings) -> str:
 
 
 def differences(found: Findings) -> str:
-    """Return the adapter minus each other method in points of R@1, with Holm's p; a blank cell says
-    why.
-    """
+    """Return the adapter minus each method in points of R@1, with Holm's p, or why it is blank."""
     lines = {}
     for (dataset, method, way), verdict in found.verdicts.items():
         if dataset in found.tested:
@@ -63,8 +60,8 @@ def differences(found: Findings) -> str:
 
 
 def ndcg(found: Findings) -> str:
-    """R@1 and nDCG@10 with a sentence as the query, with the place of each row by both; and the
-    verdicts by both.
+    """Return R@1 and nDCG@10 with a sentence as the query, with each row's place and verdict by
+    both.
     """
     by_ndcg, lines = found.compared(NDCG), []
     for dataset, of in found.tested.items():
@@ -81,8 +78,22 @@ def ndcg(found: Findings) -> str:
     return markdown(lines)
 
 
+def by_grades(found: Findings) -> str:
+    """Return R@1, and nDCG@10 with one right picture for each text and with relevance in grades."""
+    lines = []
+    for method, row in kept_in(found.results, graded.FILE).get("rows", {}).items():
+        line = {"method": method}
+        for key, title in (("R@1", "R@1"), ("nDCG@10", "nDCG@10"), ("graded", "nDCG@10, graded")):
+            line[title] = WITH_INTERVAL.format(*row[key])
+        gain = "{:+.1f} [{:+.1f}, {:+.1f}], p {:.3f}"
+        minus = row.get("ours minus it")
+        line["ours minus it, graded"] = gain.format(*minus) if minus else "–"
+        lines.append(line)
+    return markdown(lines)
+
+
 def further(found: Findings) -> str:
-    """R@1 of all methods on each further test set but the contrast pairs."""
+    """Return R@1 of all methods on each further test set except the contrast pairs."""
     lines = []
     for of in found.tested.values():
         for name in ALONE:
@@ -95,9 +106,7 @@ def further(found: Findings) -> str:
 
 
 def curves(found: Findings) -> str:
-    """R@1 of ours and LoRA on test; share of full fine-tuning's gain and points to it, on each test
-    set; and whose rate is the lowest or highest that was tried.
-    """
+    """Return the curves: R@1 on test, shares of full fine-tuning's gain, and rates at an edge."""
     usual = {f"{name}, as usual": of for name, of in found.tested.items() if has_share(of)}
     lines = []
     trained = found.points and usual | found.points
@@ -117,7 +126,7 @@ def curves(found: Findings) -> str:
 
 
 def shared_out(found: Findings) -> str:
-    """The parts of the gain by caption style and by number of things, from parts.json."""
+    """Return the shares of the gain by caption style and by number of things, from parts.json."""
     lines = []
     for dataset, methods in kept_in(found.results, parts.FILE).get("parts", {}).items():
         for part in methods[OURS]:
@@ -130,7 +139,7 @@ def shared_out(found: Findings) -> str:
 
 
 def forgotten(found: Findings) -> str:
-    """R@1 on the drawings of pre-training, minus that of zero-shot, from forgetting.json."""
+    """Return R@1 on the pre-training drawings minus zero-shot's, from forgetting.json."""
     lines = []
     for name, entry in kept_in(found.results, forgetting.FILE).get("rows", {}).items():
         line = {"trained": name}
@@ -142,7 +151,7 @@ def forgotten(found: Findings) -> str:
 
 
 def inflated(found: Findings) -> str:
-    """R@1 by each practice that raises it, and what it adds, from inflation.json."""
+    """Return R@1 by each practice that raises it, and its effect, from inflation.json."""
     lines = []
     for dataset, of in sorted(kept_in(found.results, inflation.FILE).items()):
         there = f"{dataset}: {of['texts']:,} texts, {of['items']:,} items"
@@ -189,6 +198,7 @@ MADE = {
     "summary": summary,
     "differences": differences,
     "ndcg": ndcg,
+    "graded": by_grades,
     "further": further,
     "curves": curves,
     "parts": shared_out,

@@ -1,4 +1,4 @@
-"""What a folder of results holds besides rows, and whether the worlds are those it names."""
+"""Read a folder of results besides its rows, and check the worlds that it names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_pixels(data: Path, results: Path) -> None:
 
 
 def warn_of_other_pixels(data: Path, results: Path) -> None:
-    """Print a line if `check_pixels` raises, for notebooks, which then go on without records."""
+    """Print a line if `check_pixels` raises, for notebooks, which then continue without records."""
     try:
         check_pixels(data, results)
     except ValueError as error:

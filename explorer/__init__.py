@@ -1,6 +1,4 @@
-"""Search pictures and clips by sentence, picture or clip: the index, answers, explanations, the
-widget, its page.
-"""
+"""Search pictures and clips by sentence, picture or clip: index, explanations, widget and page."""
 
 from typing import TYPE_CHECKING
 

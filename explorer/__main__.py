@@ -4,10 +4,11 @@
     python -m explorer                      # the two offline benchmarks and their adapters
     python -m explorer --media ~/pictures ~/clips --adapter runs/mini-flickr30k-cross-modal
 
-We embed the media before the page opens, and keep the embeddings. The page shows small previews,
-and a whole file only when you open it. Its address contains a token, so other users of this
-computer cannot open it. Your browser keeps the token in a cookie, and we keep it in a file that
-only you can read, so an open page works again after its server restarts.
+The page opens at once. We embed the media meanwhile, keep the embeddings, and follow what changes
+in the folders. The page shows small previews, and a whole file only when you open it. Its address
+contains a token, so other users of this computer cannot open it. Your browser keeps the token in a
+cookie, and we keep it in a file that only you can read, so an open page works again after its
+server restarts.
 """
 
 import argparse
@@ -33,8 +34,9 @@ def private(name: str) -> Path:
 
 
 def kept_token() -> str:
-    """Return the token of this user's pages, from a file that only this user can read; make it if
-    needed. Raises OSError that says what to do if it cannot be kept.
+    """Return the token of this user's pages, kept in a file that only this user can read.
+
+    Makes it if needed. Raises OSError that says what to do if it cannot be kept.
     """
     from jupyter_core.paths import secure_write
 
@@ -50,14 +52,14 @@ def kept_token() -> str:
                 file.write(secrets.token_hex(24))
         except OSError as error:
             raise OSError(
-                f"{path}: {error.strerror or error}; the page's token is kept there, so make room, "
-                "or name a folder that can be written to by JUPYTER_RUNTIME_DIR"
+                f"{path}: {error.strerror or error}; the page keeps its token there, so make room, "
+                "or set JUPYTER_RUNTIME_DIR to a folder that can be written to"
             ) from None
     return path.read_text("utf-8")
 
 
 def serve(galleries: dict, port: int, browser: bool) -> None:
-    """Serve the page until Ctrl-C, and show it in a browser if wanted."""
+    """Serve the page until Ctrl-C, and open it in a browser if `browser`."""
     from . import server
 
     token = kept_token()
@@ -73,6 +75,8 @@ def serve(galleries: dict, port: int, browser: bool) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        for gallery in galleries.values():
+            gallery.stop()
         private(f"cma-explorer-{port}.html").unlink(missing_ok=True)
 
 
@@ -93,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Embed the media and serve the page. Return 0; 1 after an error message, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser("python -m explorer", description=__doc__)
     parser.formatter_class, add = argparse.RawDescriptionHelpFormatter, parser.add_argument
-    add("--demo", action="store_true", help="show what comes with the package; needs nothing else")
-    add("--media", nargs="+", default=[], metavar="FOLDER", help="of pictures and clips")
+    add("--demo", action="store_true", help="show the media that come with the package")
+    add("--media", nargs="+", default=[], metavar="FOLDER", help="folders of pictures and clips")
     add(
         "--adapter",
         nargs="+",
@@ -132,7 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        galleries = explorer.demo_galleries() if demo else explorer.open_galleries(**settings)
+        galleries = (
+            explorer.demo_galleries() if demo else explorer.open_galleries(**settings, at_once=True)
+        )
         serve(galleries, port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

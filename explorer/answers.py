@@ -19,19 +19,19 @@ from explorer.index import MediaFile, MediaIndex, Where, frames_of
 from . import attention
 
 Like = str | Path | MediaFile  # the path of a picture or clip, or one of the media
-# for one set of media, by the label of the model, such as "zero-shot"
+# the indexes of one set of media by the model's label, such as "zero-shot"
 Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
 SEEN, MAX_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
 MAX_SCORES = 2**26  # held at once when captions are compared with all items
-BYTES_A_LETTER = 1.5  # tokens a letter, from which on a tokenizer does not know a script
-REPEATED = 8  # times as many captions as are wanted are looked at, since some may be the same
+BYTES_A_LETTER = 1.5  # a tokenizer with this many tokens per letter does not know the script
+REPEATED = 8  # look at this many times the wanted captions, since some may be equal
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A result: rank from 1, item, cosine, file, whether the query is its caption, its copies, and
-    other moments of its clip, best first.
+    """A result: its rank (from 1), item, cosine and file; whether the query is its caption; its
+    copies, and the other moments of its clip, best first.
     """
 
     rank: int
@@ -45,11 +45,11 @@ class Hit:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a query, which may be "". `ranked`: (item, cosine, copies), best first; a large
-    index ranks only its best items.
+    """The answer to a query, which may be "".
 
-    `index` stays as it was when it answered, so item numbers stay valid. `moments`: the other
-    moments of a ranked item's clip.
+    `ranked` has (item, cosine, copies), best first; a large index ranks only its best. `index`
+    stays as it was when it answered, so item numbers stay valid. `moments` has the other moments of
+    a ranked item's clip.
     """
 
     index: MediaIndex
@@ -58,7 +58,7 @@ class Answer:
     ranked: list[tuple[int, float, tuple[int, ...]]]
     right: frozenset[int]  # the items that have the query as a caption
     seconds: float
-    cut: bool  # whether the query is longer than the text tower takes
+    cut: bool  # whether the query is too long for the text tower
     moments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     foreign: bool = False  # whether the query is in a script that the tokenizer does not know
 
@@ -75,7 +75,7 @@ class Answer:
 
     @cached_property
     def rank_of(self) -> dict[int, int]:
-        """The rank of each ranked item; copies and other moments have that of their result."""
+        """The rank of each ranked item; copies and other moments have the rank of their result."""
         ranks: dict[int, int] = {}
         for rank, (item, _, alike) in enumerate(self.ranked, start=1):
             for one in (item, *alike, *self.moments.get(item, ())):
@@ -83,9 +83,7 @@ class Answer:
         return ranks
 
     def piece(self, start: int, k: int) -> tuple[Hit, ...]:
-        """Return at most `k` results, from rank `start` + 1 on. All records that are shown with
-        them are read at once.
-        """
+        """Return at most `k` results from rank `start` + 1 on; read all their records at once."""
         hits = []
         ranked = self.ranked[start : start + k]
         items = [item for item, *_ in ranked]
@@ -110,9 +108,7 @@ class RankChange:
 
 @dataclass(frozen=True)
 class Why:
-    """What weighs most in a match: F frames with heat maps of their patches, words with weights up
-    to 1.
-    """
+    """An explained match: F frames with heat maps of their patches, words with weights up to 1."""
 
     score: float
     frames: tuple[Image.Image, ...]
@@ -140,6 +136,8 @@ def ask(
         raise ValueError(f"k={k}: expected at least 1")
     start = time.perf_counter()
     index = index.now()
+    if not len(index):  # nothing is embedded yet
+        return Answer(index, query, k, [], frozenset(), time.perf_counter() - start, False)
     if like is not None and not query and not without:
         items, scores = index.ranking_media(like, where)  # as `query_media`, to the last bit
     else:
@@ -177,9 +175,7 @@ def search_both(indexes: Indexes, query: str, k: int = 5) -> dict[str, Answer]:
 
 
 def why(index: MediaIndex, text: str, item: int) -> Why:
-    """Explain why a sentence matches an item. Raises ValueError if the item's number of frames has
-    changed since it was indexed.
-    """
+    """Explain why a sentence matches an item. Raises ValueError if its number of frames changed."""
     file = index.files[item]
     path = index.path(file)
     config = index.config
@@ -190,7 +186,7 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
         raise ValueError(f"{path}: {counts}; build the index again")
     with index.using():
         explained = attention.explain(index.model, text, frames, weights, config.max_words)
-    heat = attention.scaled(explained.patches * weights[:, None, None])  # heavier frames are hotter
+    heat = attention.scaled(explained.patches * weights[:, None, None])  # by frame
     for frame in frames:
         frame.thumbnail((SEEN, SEEN))
     seen = [
@@ -235,9 +231,7 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
 
 
 def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
-    """Return the folders that hold some but not all of the media, by name; the fullest
-    `max_folders` if there are more.
-    """
+    """Return the folders that hold some but not all media, by name; the fullest `max_folders`."""
     counts: Counter[str] = Counter()
     for folder, count in Counter(index.column("folder").tolist()).items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):

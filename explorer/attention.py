@@ -1,5 +1,4 @@
-"""Explain a match: which patches and words matter most (the paper's Fig. 6), by gradient-weighted
-attention.
+"""Explain a match by gradient-weighted attention: which patches and words matter most (Fig. 6).
 
 Letters: N texts or frames, H heads, L tokens, F frames, W words, h and w rows and columns of
 patches.
@@ -49,16 +48,15 @@ def explain(
     weights: Tensor | None = None,
     max_words: int | None = None,
 ) -> Explanation:
-    """Return how much each word and patch contributes to the cosine of a sentence with a picture or
-    frames (Fig. 6).
+    """Return how much each word and patch contributes to a sentence's cosine with frames.
 
     Source: Chefer, Gur & Wolf 2021, "Generic Attention-model Explainability for Interpreting
     Bi-Modal and Encoder-Decoder Transformers", eqs. 5 and 6, with the active adapter. The weights
-    of patches are those in the class token, for the cosine of their own frame (SigLIP: in its
-    pooling head, mean of heads). Those of words are in the token that stands for the text (CLIP:
-    its end token), for the mean cosine, or the sum weighted by `weights` [F]. Only the first
-    `max_words` tokens count. Raises ValueError for a blank sentence, no frames, weights of another
-    shape, an adapter that adds tokens, or a slow tokenizer.
+    of patches are their relevance to the class token (SigLIP: to its pooling head, mean of heads),
+    for the cosine of their own frame. The weights of words are their relevance to the token that
+    embeds the text (CLIP: its end token), for the mean cosine, or for the sum weighted by `weights`
+    [F]. Only the first `max_words` tokens count. Raises ValueError for a blank sentence, no frames,
+    weights of another shape, an adapter that adds tokens, or a slow tokenizer.
     """
     if not len(frames):
         raise ValueError("no frames were given; expected a picture, or the frames of a clip")
@@ -102,8 +100,7 @@ def explain(
 
 @contextmanager
 def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
-    """Within `with`, a forward of `tower` ("vision" | "text") fills the list with each layer's
-    attention.
+    """Yield a list that a forward of `tower` ("vision" | "text") fills with each layer's attention.
 
     Each is [N, H, L, L], and with gradients on it is part of a graph. If an attention pools the
     patches (SigLIP), its weights [N, 1, L] come last, and are not part of a graph.
@@ -120,7 +117,7 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
     with ExitStack() as stack:
         stack.callback(clip.set_attn_implementation, kernels)
         clip.set_attn_implementation("eager")  # the only kernel that returns the attention
-        # no gradient is needed before it
+        # no gradient is needed before the first layer
         begin = encoder_layers(clip, tower)[0].register_forward_pre_hook
         stack.enter_context(begin(lambda _, inputs: (inputs[0].requires_grad_(), *inputs[1:])))
         for module in modules:
@@ -130,8 +127,7 @@ def watched(clip: PreTrainedModel, tower: str) -> Iterator[list[Tensor]]:
 
 
 def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
-    """Return R [N, L, L]: how much token j of the first layer contributes to token i of the last,
-    for score `y`.
+    """Return R [N, L, L]: how much input token j contributes to output token i, for score `y`.
 
     R starts as the identity; each layer adds A_bar R to it, with A_bar = mean over heads of (dy/dA
     * A)+.
@@ -145,12 +141,13 @@ def relevance(attention: Sequence[Tensor], y: Tensor) -> Tensor:
 
 
 def by_word(text: str, spans: Sequence[tuple[int, int]], weights: Tensor) -> Tensor:
-    """Return for each word of `text` the sum [W] of its tokens' weights; `spans` are the tokens'
-    places.
+    """Return each word's weight [W], the sum of its tokens' weights.
+
+    `spans`: the tokens' places.
     """
     sums = torch.zeros(len(text.split()))
     for (_, end), weight in zip(spans, weights.tolist(), strict=True):
-        # a token may begin with the blank before its word, or be a blank
+        # a token may begin with the space before its word, or be a space
         if text[:end][-1:].strip():
             sums[len(text[:end].split()) - 1] += weight
     return sums
@@ -160,13 +157,13 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
     """Draw a heat map of `patches` [h, w] on the grey picture: violet to yellow, dim where CLIP saw
     nothing.
     """
-    picture = picture.convert("RGB").convert("L").convert("RGB")  # so that all colour is heat
+    picture = picture.convert("RGB").convert("L").convert("RGB")  # so that only heat has colour
     left, top, right, bottom = box = crop_box(picture.size, processor)
     small = Image.fromarray(patches.numpy(force=True).astype(np.float32))
     large = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
     heat = np.asarray(large).clip(0, 1)
     colours = Image.fromarray(colormaps["plasma"](heat, bytes=True)).convert("RGB")
-    cover = 255 * HEAT * heat**0.6  # so that even little heat is visible
+    cover = 255 * HEAT * heat**0.6  # so that even low heat is visible
     mask = Image.fromarray(cover.round().astype(np.uint8))
     hot = Image.composite(colours, picture.crop(box), mask)
     shown = Image.blend(picture, Image.new("RGB", picture.size, "grey"), DIM)
@@ -175,9 +172,7 @@ def overlay(picture: Image.Image, patches: Tensor, processor: ProcessorMixin) ->
 
 
 def crop_box(size: tuple[int, int], processor: ProcessorMixin) -> tuple[int, int, int, int]:
-    """Return the part of a picture of `size` (width, height) that CLIP sees: left, top, right,
-    bottom in pixels.
-    """
+    """Return the box (left, top, right, bottom) that CLIP sees of a picture of `size` (w, h)."""
     images = processor.image_processor
     if not images.do_center_crop:
         return 0, 0, *size

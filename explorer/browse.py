@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from explorer.index import MediaIndex, Where
 
@@ -22,9 +23,14 @@ class Dates:
         self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
 
     def newest(self, items: np.ndarray | list[int]) -> list[int]:
-        """Return items in the order of their dates, the newest first; ties in the order given."""
-        backwards = np.asarray(items, int)[::-1]
-        return backwards[self.all[backwards].argsort(kind="stable")][::-1].tolist()
+        """Return items by date, the newest first; ties keep the order given."""
+        items = np.asarray(items, int)
+        return newest_first(items, self.all[items])
+
+
+def newest_first(items: np.ndarray, dates: np.ndarray) -> list[int]:
+    """Return items by their dates [V], the newest first; ties keep the order given."""
+    return items[::-1][dates[::-1].argsort(kind="stable")][::-1].tolist()
 
 
 def newest(dates: Dates, k: int, where: Where) -> Answer:
@@ -42,14 +48,16 @@ def newest(dates: Dates, k: int, where: Where) -> Answer:
     return Answer(index, "", k, ranked, frozenset(), time.perf_counter() - start, False)
 
 
-def by_date(answer: Answer, dates: Dates) -> Answer:
-    """Put the results in the order of their dates, the newest first."""
+def by_date(answer: Answer) -> Answer:
+    """Sort the results by date, the newest first."""
     held = {one[0]: one for one in answer.ranked}
-    return replace(answer, ranked=[held[item] for item in dates.newest(list(held))])
+    items = np.array(list(held), int)
+    dates = answer.index.table.column("date", torch.from_numpy(items)).astype("S")
+    return replace(answer, ranked=[held[item] for item in newest_first(items, dates)])
 
 
 def first(named: Answer, answer: Answer) -> Answer:
-    """Put the results that are `named` before the others of an answer."""
+    """Move the results that are also in `named` to the front of an answer."""
     known = {one[0] for one in named.ranked}
     others = [one for one in answer.ranked if one[0] not in known]
     return replace(

@@ -22,7 +22,7 @@ from .gallery import ADAPTER, Gallery
 from .index import MediaIndex
 
 HERE = Path(__file__).parent / "demo_files"
-# name of a gallery → the offline benchmark, and how many items of its test split it has
+# gallery → its offline benchmark, and how many test items it has
 PARTS = {"pictures": ("mini-flickr30k", 200), "clips": ("mini-msrvtt", 20)}
 MAX_BYTES = 3_000_000  # bytes of all files
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def demo_galleries(folder: str | Path = HERE) -> dict[str, Gallery]:
     """Open the demo's galleries, "pictures" and "clips", with the adapter of each.
 
-    An index that another version wrote is built again, in memory. Raises FileNotFoundError or
+    It builds an index that another version wrote again, in memory. Raises FileNotFoundError or
     ValueError if the demo's files are damaged.
     """
     folder = Path(folder)
@@ -55,7 +55,7 @@ def demo_galleries(folder: str | Path = HERE) -> dict[str, Gallery]:
                     index = MediaIndex.load(_index_of(part, own), model, media_root=part)
                 gallery.hold(own, index)
             except (OSError, ValueError) as error:
-                logger.info(f"{error}; it is built again, in memory")
+                logger.info(f"{error}; building it again, in memory")
                 gallery.index(own)
     return galleries
 
@@ -78,13 +78,13 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
             gallery = Gallery(model, items, recipes.recipe(benchmark).config)
             for own in (None, name):
                 gallery.index(own).save(_index_of(part, own), media_root=".")
-        shutil.copy(HERE / "LICENSE", made)  # the only file that is written by hand
+        shutil.copy(HERE / "LICENSE", made)  # the only file written by hand
         for lock in made.rglob(".*.lock"):
             lock.unlink()
         size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
         if size > MAX_BYTES:
             raise ValueError(
-                f"{out}: {size:,} bytes, at most {MAX_BYTES:,} expected; take fewer items"
+                f"{out}: {size:,} bytes, expected at most {MAX_BYTES:,}; use fewer items"
             )
         if out.exists():
             out.rename(Path(kept, "before"))
@@ -93,12 +93,12 @@ def write_demo(out: Path, benchmarks: Path, adapters: Path) -> int:
 
 
 def _index_of(part: Path, adapter: str | None) -> Path:
-    """The folder of the index of CLIP, or of the adapter."""
+    """Return the folder of CLIP's or the adapter's index."""
     return part / ("index-adapter" if adapter else "index-zero-shot")
 
 
 def _write_part(part: Path, chosen: data.RetrievalDataset, adapter: Path) -> None:
-    """Write some items as a dataset folder, and the adapter that is shown with them."""
+    """Write the chosen items as a dataset folder, with their adapter."""
     lines = []
     for item in chosen.items:
         name = f"media/{Path(item.file_name).name}"

@@ -1,4 +1,4 @@
-"""What is known about a file besides its content: its dates, size, camera and place."""
+"""Read a file's dates, size, camera and place."""
 
 import contextlib
 from fractions import Fraction
@@ -15,13 +15,10 @@ GPS = ExifTags.GPS
 
 
 def about(path: Path, file: MediaFile) -> dict[str, str | float]:
-    """Return what is known about a file, by name: date, bytes, sides, camera, place, seconds.
-
-    What cannot be read is left out. A place is degrees of latitude and longitude.
-    """
+    """Return a file's known facts by name: date, bytes, sides, camera, place, seconds."""
     found: dict[str, str | float] = {"bytes": file.size}
     with contextlib.suppress(OSError, media.MediaError):
-        # of a member of a shard: when the shard was last changed
+        # for a member of a shard: when the shard was last changed
         when = np.datetime64(media.stamp(path).modified, "ns")
         found["changed"] = str(when.astype("datetime64[m]")).replace("T", " ")
     # a decoder can raise anything
@@ -42,7 +39,7 @@ def about(path: Path, file: MediaFile) -> dict[str, str | float]:
 
 
 def _place(gps: dict) -> str:
-    """Return latitude and longitude in degrees. Raises an error where they are not known."""
+    """Return latitude and longitude in degrees. Raises an error if they are unknown."""
     found = []
     for side, key in (
         (GPS.GPSLatitudeRef, GPS.GPSLatitude),

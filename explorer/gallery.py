@@ -1,6 +1,4 @@
-"""What the explorer searches: pictures and clips, with any adapter of one frozen CLIP, at any
-strength.
-"""
+"""Galleries, which the explorer searches: media, with any adapter of one CLIP at any strength."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,30 +15,30 @@ from cma.backbone import PHOTOGRAPHS, Device, load_backbone
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
-from explorer.index import MediaIndex, find
+from explorer.index import MediaIndex, Turn, find
 
 from .browse import Dates
+from .growth import Growth
 
 ZERO_SHOT = "zero-shot"  # the name of CLIP without an adapter
 ADAPTER = "adapter for {}s"  # the name of a benchmark's adapter, by the kind of its media
-# where the adapter of a benchmark is looked for: the recorded one, then that of its notebook
+# where to look for a benchmark's adapter: the recorded one, then the one from its notebook
 TRAINED = ("results/methods/{}-cross-modal-adapter", "runs/{}-cross-modal")
 # name → notebook that trains its adapter
 BENCHMARKS = {"mini-flickr30k": "03", "mini-msrvtt": "04"}
 
 
 class Gallery:
-    """The indexes of one set of media: one for each adapter and strength, built when it is first
-    used.
+    """The indexes of one set of media, one for each adapter and strength, each built on first use.
 
     Args:
         model: The model with all adapters that may be compared.
         source: What `MediaIndex.build` indexes, or one open index.
-        config: How media are read, as for `MediaIndex.build`; by default as each adapter was
-            trained, and CLIP as `adapter`.
-        folder: Where the indexes are kept; without one they stay in memory.
+        config: How to read media, as for `MediaIndex.build`; by default as in each adapter's
+            training, and for CLIP as for `adapter`.
+        folder: Where to keep the indexes; without one they stay in memory.
         adapter: The name of the adapter that was trained for these media.
-        max_files: If there are more files, this many are indexed, evenly spread over all.
+        max_files: The most files to index, evenly spread over all.
 
     Raises:
         ValueError: `model` has no such adapter.
@@ -62,18 +60,76 @@ class Gallery:
         self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
+        # until all is embedded, an index of what there is, without embeddings
+        self.listing: MediaIndex | None = None
+        self.growth: Growth | None = None
+
+    def start(self) -> None:
+        """List the files, and embed them in a thread; meanwhile the indexes hold what is embedded
+        so far, and `listing` holds all. Then follow the folder. Raises as `find`.
+        """
+        if self.is_open or self.growth:
+            return
+        keys = list(dict.fromkeys([_key(None, 1.0), _key(self.adapter, 1.0)]))
+        self.growth = Growth(self, keys)
+        self.list_again()
+        for key in keys:
+            listing = cast(MediaIndex, self.listing)
+            if key[0]:
+                with self.model.using(*key):
+                    listing = MediaIndex.listed(*self._listed(key[0]))
+            self._indexes[key] = listing.empty()
+        self.growth.total = len(cast(MediaIndex, self.listing))
+        self.growth.start()
+
+    def stop(self) -> None:
+        """Stop what `start` began; what is embedded is kept."""
+        if self.growth:
+            self.growth.stop()
+
+    @property
+    def watched(self) -> Path | None:
+        """The folder whose changes are followed: one whose embeddings are kept."""
+        if self.folder and isinstance(self.source, str | Path):
+            return Path(self.source).expanduser().absolute()
+        return None
+
+    def list_again(self) -> None:
+        """List the files as they are now. Raises as `find`."""
+        self.listing = MediaIndex.listed(*self._listed(None))
+
+    def grow(
+        self, adapter: str | None, scale: float, turn: Turn
+    ) -> Generator[tuple[MediaIndex, int, int]]:
+        """Do what `index` does, and yield the index so far, and how many files of how many are
+        done; see `MediaIndex.grow`.
+        """
+        key = _key(adapter, scale)
+        with self.model.using(*key):
+            listing = MediaIndex.listed(*self._listed(adapter))
+        source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
+        return listing.grow(source, self._kept(*key), self.max_files, turn)
+
+    def _listed(self, adapter: str | None) -> tuple:
+        return self.model, self.source, self._reading(adapter), self.max_files
+
+    def hold_grown(self, key: tuple[str | None, float], index: MediaIndex) -> bool:
+        """Use what is embedded so far; whether it has changed."""
+        before, self._indexes[key] = self._indexes[key], index
+        return before.table is not index.table
 
     def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
-        """Return the index for an adapter whose output is multiplied by `scale`; None or scale 0 is
-        CLIP.
+        """Return the index for an adapter at a scale; None or scale 0 means CLIP alone.
 
-        It is built again if the adapter was trained since. Raises as `MediaIndex.build` and
+        It is built again if the adapter has been trained since. Raises like `MediaIndex.build` and
         `set_adapter`.
         """
         key = _key(adapter, scale)
         with self.model.using(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
+                if self.growth and key in self.growth.keys:
+                    self.stop()  # the model was trained meanwhile
                 self._indexes[key] = MediaIndex.build(
                     self.model,
                     cast(data.RetrievalDataset, self.source),  # or a folder, but not open
@@ -88,8 +144,9 @@ class Gallery:
         self._indexes[_key(adapter, 1.0)] = index
 
     def at_most(self, max_files: int) -> Gallery:
-        """Return a gallery of at most `max_files` files, evenly spread over all, with its own
-        indexes; itself if it has no more files, or is an open index.
+        """Return a gallery of at most `max_files` evenly spread files, with its own indexes.
+
+        Returns itself if it has no more files, or is an open index.
         """
         if isinstance(self.source, MediaIndex):
             return self
@@ -104,7 +161,7 @@ class Gallery:
         return isinstance(self.source, MediaIndex)
 
     def first(self) -> MediaIndex:
-        """Return the open index, or else that of CLIP without an adapter."""
+        """Return the open index, or else CLIP's index."""
         return self.source if isinstance(self.source, MediaIndex) else self.index()
 
     def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
@@ -118,14 +175,14 @@ class Gallery:
         return {label(name, scale): self.index(name, scale) for name in adapters}
 
     def _kept(self, adapter: str | None, scale: float) -> Path | None:
-        """The folder of one index, None if none is kept."""
+        """Return the folder of one index, None if it stays in memory."""
         unique = f"{adapter} {scale!r}"
         if adapter is None and self.config is None and (reading := self._reading(None)):
-            unique += f" {reading}"  # another adapter is compared with another index of CLIP
+            unique += f" {reading}"  # each adapter is compared with CLIP read the same way
         return self.folder and self.folder / folder_name(label(adapter, scale), unique)
 
     def _reading(self, adapter: str | None) -> ReadConfig | None:
-        """How media are read for an adapter; None leaves it to `MediaIndex.build`."""
+        """Return how to read media for an adapter; None leaves it to `MediaIndex.build`."""
         adapter = adapter or self.adapter
         own = self.model.get_adapter(adapter).reading if adapter else None
         return self.config or own
@@ -134,7 +191,7 @@ class Gallery:
         """Estimate how many frames `indexes` has to embed; 0 if unknown."""
         if self.is_open or not self._indexes:
             return 0
-        index = next(iter(self._indexes.values()))
+        index = self.listing or next(iter(self._indexes.values()))
         new = {_key(name, scale) for name in adapters} - self._indexes.keys()
         missing = sum(max(0, len(index) - self._embedded(*key)) for key in new)
         return round(missing * index.lengths.double().mean().item())
@@ -147,24 +204,26 @@ class Gallery:
         return 0
 
     def pace(self) -> float:
-        """Return about how many seconds a frame takes to be read and embedded."""
-        index = self.first()
+        """Estimate the seconds to read and embed a frame."""
+        index, there = self.first(), self.shown()
         start = time.perf_counter()
-        index.ranking_media(index.files[0])
-        return (time.perf_counter() - start) / index.length(0)
+        index.vector_of(there.files[0])
+        return (time.perf_counter() - start) / there.length(0)
+
+    def shown(self) -> MediaIndex:
+        """Return an index of all media, which may be without embeddings."""
+        return self.listing or self.first().now()
 
     def dates(self) -> Dates:
-        """Return the items' dates, read again when the table has grown or shrunk."""
-        index = self.first().now()
-        if self._dates is None or len(self._dates.all) != len(index):
+        """Return the dates of the items `shown`, read again when the table has grown or shrunk."""
+        index = self.shown()
+        if self._dates is None or self._dates.index.table is not index.table:
             self._dates = Dates(index)
         return self._dates
 
 
 def label(adapter: str | None, scale: float = 1.0) -> str:
-    """Return the title of a column: "zero-shot" or the adapter's name, with its strength if that is
-    not 1.
-    """
+    """Return a column's title: "zero-shot", or the adapter's name, with its strength if not 1."""
     adapter, scale = _key(adapter, scale)
     return f"{adapter or ZERO_SHOT} × {scale:g}".removesuffix(" × 1")
 
@@ -175,17 +234,18 @@ def open_galleries(
     backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
     max_files: int | None = None,
+    at_once: bool = False,
 ) -> dict[str, Gallery]:
-    """Return galleries by name: one for each folder of `media`, or the offline benchmarks' test
-    splits.
+    """Return galleries by name, one per folder of `media`, or else the benchmarks' test splits.
 
     Args:
         media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
         adapters: Folders that `save_adapter` has written.
-        backbone: By default that of the adapters; without adapters "mini" for the benchmarks, and
+        backbone: By default the adapters' backbone; without adapters "mini" for the benchmarks, and
             for `media` a CLIP for photographs from the hub (or else "mini").
         index: The folder that keeps the embeddings.
         max_files: If a gallery has more files, this many are indexed, evenly spread over all.
+        at_once: Return before anything is embedded; threads embed (`Gallery.start`).
 
     Raises:
         OSError, ValueError: Something given cannot be used; the message says what to do.
@@ -217,13 +277,17 @@ def open_galleries(
     if max_files is not None:
         galleries = {name: one.at_most(max_files) for name, one in galleries.items()}
     for gallery in galleries.values():
-        gallery.indexes([None, gallery.adapter])
+        if at_once:
+            gallery.start()
+        else:
+            gallery.indexes([None, gallery.adapter])
     return galleries
 
 
 def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalModel:
-    """Load a model on the first backbone available; print those that are not. Raises as
-    `load_backbone`.
+    """Load a model on the first available backbone; print the unavailable ones.
+
+    Raises like `load_backbone`.
     """
     for name in backbones[:-1]:
         with contextlib.suppress(OSError):
@@ -233,9 +297,7 @@ def load_first(backbones: Sequence[str], device: Device = None) -> RetrievalMode
 
 
 def backbone_text(name: str) -> str:
-    """Return the name of a backbone (of a folder only the last part), and what it knows, if that is
-    known.
-    """
+    """Return a backbone's name (only the last part of a folder), and what it knows, if we know."""
     if name == "mini":
         return "mini: knows simple drawn scenes, not photographs"
     if name and Path(name).expanduser().is_dir():
@@ -244,8 +306,9 @@ def backbone_text(name: str) -> str:
 
 
 def named(places: Sequence[Path | str], suffix: str = "") -> dict[str, Path | str]:
-    """Return folders, or addresses such as s3://…, by their names without `suffix` or, if these
-    clash, by the last parts of their paths.
+    """Return folders, or addresses such as s3://…, by names without `suffix`, each unique.
+
+    If names clash, they are the last parts of the paths.
     """
     places = list(dict.fromkeys(places))
     paths = [Path(place) for place in places]
@@ -265,7 +328,7 @@ def folder_name(name: str, unique: str) -> str:
 
 
 def _key(adapter: str | None, scale: float) -> tuple[str | None, float]:
-    """Return the adapter and its scale; every adapter of scale 0 is CLIP, (None, 1.0)."""
+    """Return (adapter, scale); any adapter at scale 0 is CLIP, (None, 1.0)."""
     if adapter == ZERO_SHOT:
         raise ValueError(
             f"adapter {ZERO_SHOT!r}: CLIP without an adapter has this name; rename yours"
@@ -296,9 +359,7 @@ def _open_index(model: RetrievalModel, place: str | Path) -> MediaIndex | None:
 
 
 def _benchmark(model: RetrievalModel, name: str, kept: Path, adapter: str | None) -> Gallery:
-    """Open the test split of an offline benchmark with `adapter`, or else with that of its
-    notebook.
-    """
+    """Open an offline benchmark's test split with `adapter`, or its notebook's adapter."""
     folder = Path("data", name)
     if not folder.is_dir():
         raise FileNotFoundError(

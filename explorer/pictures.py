@@ -1,6 +1,4 @@
-"""Small copies of pictures and clips, never the files themselves, and figures for printed
-notebooks.
-"""
+"""Make small copies of pictures and clips, and figures for printed notebooks."""
 
 import contextlib
 import io
@@ -24,14 +22,13 @@ GREY, ORANGE = "#9aa0a6", "#d9822b"
 
 
 def title_of(file: MediaFile) -> str:
-    """The title of a result: its first caption, or its file name."""
+    """Return the title of a result: its first caption, or its file name."""
     return file.captions[0] if file.captions else shown_name(file.file_name)
 
 
 def copy_of(path: Path, file: MediaFile, side: int = SIDE, at: float | None = None) -> Image.Image:
-    """Return the picture, or a frame of a clip, of at most `side` pixels. Raises MediaError.
-
-    It is the frame at the time `at` (seconds), or the middle one.
+    """Return a picture, or a clip's frame at the time `at` (seconds; by default the middle one), of
+    at most `side` pixels. Raises MediaError.
     """
     if file.kind == "image":
         picture = read_image(path, side)
@@ -39,7 +36,7 @@ def copy_of(path: Path, file: MediaFile, side: int = SIDE, at: float | None = No
         picture = next(stream_frames(path, 1, None, at, at))
     else:
         three = stream_frames(path, 3, None, file.start, file.end)
-        *_, picture = islice(three, 2)  # frames of a folder may be large
+        *_, picture = islice(three, 2)  # one at a time, since frames of a folder may be large
     picture.thumbnail((side, side))
     return picture
 
@@ -60,9 +57,7 @@ def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
 
 @lru_cache(maxsize=65536)
 def ratio(path: Path, file: MediaFile) -> float:
-    """Return width divided by height of a picture, from its header alone; 4 / 3 for clips and
-    unreadable files.
-    """
+    """Return a picture's width / height from its header; 4 / 3 for clips and unreadable files."""
     # a decoder can raise anything
     with (
         contextlib.suppress(Exception),
@@ -75,7 +70,7 @@ def ratio(path: Path, file: MediaFile) -> float:
 
 
 def jpeg(picture: Image.Image) -> bytes:
-    """Return a picture as the bytes of a JPEG, without a comment that its file may have."""
+    """Return a picture as the bytes of a JPEG, without its file's comment."""
     picture.save(buffer := io.BytesIO(), "JPEG", quality=85, comment=b"")
     return buffer.getvalue()
 
@@ -87,7 +82,7 @@ def image_grid(
     size: float = 1.6,
     marked: Sequence[bool] | None = None,
 ) -> Figure:
-    """Draw pictures with captions, `marked` ones framed; size: of one, in inches."""
+    """Draw pictures with captions, each `size` inches wide; the `marked` ones get a frame."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(columns * size, rows * size * 1.6), squeeze=False
@@ -122,15 +117,20 @@ def results_grid(indexes: Indexes, answers: Mapping[str, Answer]) -> Figure:
 
 
 def why_figure(reasons: Mapping[str, Why]) -> Figure:
-    """Draw explanations with all weights: a row for each model, or a column for each for a single
-    picture.
-    """
+    """Draw explanations with all weights: a row for each model (for a single picture, a column)."""
     columns = max(len(one.frames) for one in reasons.values())
     rows, across = len(reasons), columns
     if columns == 1:
         rows, across = across, rows
-    side = min(3.4, 13 / across)  # inches of a frame; the words need 0.9
-    figure = plt.figure(figsize=(side * across, (side + 0.9) * rows), layout="constrained")
+    side = min(3.4, 13 / across)  # inches of a frame
+    titles = {}
+    for label, one in reasons.items():
+        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words)
+        title = f"{label}, cosine {one.score:.3f}: {words}"
+        titles[label] = textwrap.fill(title, round(13 * side * columns))
+    lines = 1 + max((title.count("\n") for title in titles.values()), default=0)
+    high = side + 0.3 + 0.16 * lines  # the words need the rest
+    figure = plt.figure(figsize=(side * across, high * rows), layout="constrained")
     parts = figure.subfigures(rows, across // columns, squeeze=False).flat
     for part, (label, one) in zip(parts, reasons.items(), strict=True):
         axes = part.subplots(
@@ -142,9 +142,5 @@ def why_figure(reasons: Mapping[str, Why]) -> Figure:
         for axis, frame, weight in zip(axes, one.frames, one.weights, strict=False):
             axis.imshow(frame)
             axis.set_xlabel(f"{weight:.0%}" if columns > 1 else "", fontsize=9)
-        words = "  ".join(f"{word}\u00a0{weight:.2f}" for word, weight in one.words)
-        title = textwrap.fill(
-            f"{label}, cosine {one.score:.3f}: {words}", round(13 * side * columns)
-        )
-        part.suptitle(title, x=0, fontsize=9, ha="left", parse_math=False)
+        part.suptitle(titles[label], x=0, fontsize=9, ha="left", parse_math=False)
     return figure

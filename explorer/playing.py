@@ -19,9 +19,9 @@ from explorer.index import IndexConfig, MediaFile
 
 Sound = av.AudioFrame
 
-BEFORE, LONG = 5, 30  # seconds of a part before the moment, and of all of it
+BEFORE, LONG = 5, 30  # seconds of a part before the moment, and of the whole part
 SIDE, MAX_RATE = 640, 30  # longer side in pixels and most frames a second of a part
-SLOW = 10  # frames a second of an animation, and of a folder of frames
+SLOW = 10  # frames a second of an animation or a folder of frames
 END = 0.05  # seconds before the end at which the last frame is shown
 HELD = 60  # frames to read before we know whether a clip has both pictures and sound
 TICKS = Fraction(1, 90_000)  # the unit of times in a part
@@ -34,7 +34,7 @@ FORMS = {
 
 @lru_cache(maxsize=4096)
 def length(path: Path, file: MediaFile) -> float | None:
-    """Return the seconds of a clip, None if it has none (a folder of frames) or cannot be read."""
+    """Return a clip's length (seconds); None for a folder of frames, or if it cannot be read."""
     with contextlib.suppress(media.MediaError, OSError):
         return media.seconds(path)
     return None
@@ -43,7 +43,7 @@ def length(path: Path, file: MediaFile) -> float | None:
 def times(path: Path, file: MediaFile, frames: int, config: IndexConfig) -> list[float] | None:
     """Return the times (seconds) of a clip's `frames` frames in an index; None if unknown.
 
-    They are those of `cma.media.read_frames`, to within a frame of the clip.
+    They agree with `cma.media.read_frames` to within one frame of the clip.
     """
     whole = length(path, file)
     if whole is None:
@@ -61,7 +61,7 @@ def times(path: Path, file: MediaFile, frames: int, config: IndexConfig) -> list
 def part(
     path: Path, file: MediaFile, at: float, form: str, wanted: Callable[[], bool]
 ) -> tuple[bytes, float]:
-    """Return the part of a clip around the time `at`, with its sound, and when it starts.
+    """Return the part of a clip around the time `at`, with sound, and the time when it starts.
 
     It has at most `LONG` seconds and `SIDE` pixels, in one of `FORMS`. Encoding stops once
     `wanted()` is false. Raises MediaError if nothing can be decoded.

@@ -24,10 +24,10 @@ from .widget import STATIC
 
 HOST = "127.0.0.1"
 NAMES = ("127.0.0.1", "localhost")  # names that a browser may use for this computer
-MAX_BYTES = 4_000_000  # of a message
+MAX_BYTES = 4_000_000  # the largest message
 FRONT = {"explorer.js": "text/javascript", "page.js": "text/javascript", "explorer.css": "text/css"}
 ALIVE = 20  # seconds between two pings of a tab
-# what the page may load: nothing from other hosts
+# the page may load nothing from other hosts
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self' ws://{host}; "
@@ -52,7 +52,7 @@ def pack(content: dict, buffers: Sequence[bytes] | None = None) -> bytes:
 
 
 def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
-    """Return content and buffers of a message. Raises ValueError if it is none."""
+    """Return content and buffers of a message. Raises ValueError if it is malformed."""
     view = memoryview(message)
     if len(view) < 4:
         raise ValueError("a message has at least four bytes")
@@ -66,7 +66,7 @@ def unpack(message: bytes) -> tuple[dict, list[memoryview]]:
 
 
 class Page(web.Application):
-    """The page: its galleries by name, and the sessions of the tabs that are open."""
+    """The page: its galleries by name, and the sessions of open tabs."""
 
     galleries: Mapping[str, Gallery]
     tabs: dict[str, Session]
@@ -75,8 +75,8 @@ class Page(web.Application):
 class Guarded(web.RequestHandler):
     """Answers only requests that have the token and use one of this computer's names.
 
-    Other pages of this computer share its cookies; `POLICY`, the check of `Origin` that tornado
-    makes for a WebSocket, and Cross-Origin-Resource-Policy keep them out.
+    Other pages on this computer share the cookies; `POLICY`, tornado's check of a WebSocket's
+    `Origin`, and Cross-Origin-Resource-Policy keep them out.
     """
 
     application: Page
@@ -90,7 +90,7 @@ class Guarded(web.RequestHandler):
 
     @property
     def cookie(self) -> str:
-        """The name of the cookie: servers at other ports have their own."""
+        """The name of the cookie, which differs between the servers of different ports."""
         return f"cma-explorer-{urlsplit(f'//{self.request.host}').port}"
 
     def prepare(self) -> None:
@@ -105,7 +105,7 @@ class Guarded(web.RequestHandler):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Log what went wrong, but no refusal: its address may contain the token."""
+        """Log errors, but no refusals: their addresses may contain the token."""
         if not isinstance(error, web.HTTPError):
             super().log_exception(error_class, error, trace)
 
@@ -115,7 +115,7 @@ class Guarded(web.RequestHandler):
 
 
 class Front(Guarded):
-    """The page itself and the files of the front end; there is nothing at any other address."""
+    """Serves the page itself and the files of the front end, and nothing else."""
 
     def get(self, name: str) -> None:
         if not name and self.get_query_argument("token", ""):
@@ -131,7 +131,7 @@ class Front(Guarded):
 
 
 class File(Guarded, web.StaticFileHandler):
-    """A file of a gallery that was shown large in a tab, or a range of its bytes."""
+    """Serves a gallery's file that was opened in a tab, or a range of its bytes."""
 
     async def get(  # type: ignore[override]  # an address has two parts
         self, tab: str, number: str, include_body: bool = True
@@ -147,10 +147,10 @@ class File(Guarded, web.StaticFileHandler):
         await self.get(tab, number, include_body=False)
 
     def compute_etag(self) -> None:
-        """None: it would read the whole file."""
+        """Return None, because an ETag would need the whole file."""
 
     def get_content_type(self) -> str:
-        """The type of a picture or clip; browsers download anything else."""
+        """Return the type of a picture or clip; browsers download anything else."""
         kind = mimetypes.guess_type(self.path)[0] or ""
         shows = kind.startswith(("image/", "video/")) and "svg" not in kind
         return kind if shows else "application/octet-stream"
@@ -161,7 +161,7 @@ class File(Guarded, web.StaticFileHandler):
 
 
 class Socket(Guarded, websocket.WebSocketHandler):
-    """One tab: messages in and out, until it is closed."""
+    """Exchanges the messages of one tab, until it is closed."""
 
     def open(self) -> None:
         loop = ioloop.IOLoop.current()
@@ -186,7 +186,7 @@ class Socket(Guarded, websocket.WebSocketHandler):
             content, buffers = unpack(cast(bytes, message))  # TypeError for a text
             self.session.receive(content, buffers)
         except (KeyError, TypeError, ValueError):
-            self.close(1003, "no message of the explorer")
+            self.close(1003, "not a message of the explorer")
 
     def on_close(self) -> None:
         if session := self.application.tabs.pop(self.tab, None):
@@ -194,7 +194,7 @@ class Socket(Guarded, websocket.WebSocketHandler):
 
 
 def application(galleries: Mapping[str, Gallery], token: str) -> Page:
-    """Return the page of these galleries; it asks for the token."""
+    """Return the page of these galleries, which only opens with the token."""
     routes: list[Any] = [
         (r"/file/([\w-]+)/(\w+)", File, {"path": ""}),
         (r"/socket", Socket),

@@ -23,6 +23,7 @@ from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
+from .growth import Growth
 from .transfer import MAX_MEGABYTES, Arrivals, copy_into
 from .work import Task, worker
 
@@ -43,8 +44,10 @@ Wanted = dict
 
 @dataclass(frozen=True)
 class Found:
-    """One model's answer; the query's embedding [D], if there are clips; items found by name; and
-    whether it only lists the newest.
+    """One model's answer, and what the messages about it need.
+
+    The query's embedding [D] (if there are clips), the items found by name, and whether the answer
+    only lists the newest.
     """
 
     answer: answers.Answer
@@ -84,9 +87,9 @@ Columns = dict[str, Found]  # the answers to a query, by the labels of the model
 class Session:
     """Answers one front end about galleries by their names; `send` takes (content, buffers).
 
-    `k` results of each model are sent at a time. `on_page`: the page runs on this computer, so it
-    can open files and show them in their folders. Raises ValueError for no galleries, or k outside
-    1 to `MAX_HITS`.
+    It sends `k` results of each model at a time. `on_page`: the page runs on this computer, so it
+    can open files and show them in their folders. Raises ValueError without galleries, or for k
+    outside 1 to `MAX_HITS`.
     """
 
     def __init__(
@@ -105,9 +108,9 @@ class Session:
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
         self._arrivals = Arrivals()
-        self._tasks: WeakSet[Task] = WeakSet()  # those that wait or run
-        self._playing: Wanted | None = None  # the part of a clip that is wanted
-        worker()  # made here, so that it counts the cell that makes the first explorer
+        self._tasks: WeakSet[Task] = WeakSet()  # waiting or running
+        self._playing: Wanted | None = None  # the part of a clip being prepared
+        worker()  # start it here, so that it counts the cell that makes the first explorer
         self.setup = {
             "media": list(galleries),
             "query": query,
@@ -118,7 +121,7 @@ class Session:
         }
 
     def receive(self, wanted: Wanted, buffers: Sequence[memoryview] = ()) -> None:
-        """Handle a message without waiting; the one thread does all work with the model."""
+        """Handle a message without waiting; a single thread does all work with the model."""
         do = wanted["do"]
         if do in (*OURS, "cancel"):
             for task in list(self._tasks):
@@ -142,7 +145,7 @@ class Session:
             self.send({"is": "pong", **wanted})
 
     def close(self) -> None:
-        """Stop all work and forget everything, because the page was closed."""
+        """Stop all work and forget everything, when the page is closed."""
         self.receive({"do": "cancel"})
         self.send = lambda content, buffers=None: None
         self._playing = None
@@ -153,9 +156,7 @@ class Session:
         self.send({"is": "progress", **wanted, "done": done, "total": total, "waits": waits})
 
     def _guarded(self, wanted: Wanted, given: object) -> None:
-        """Handle a request, or send its error in one line. Requests about an old search are
-        ignored.
-        """
+        """Handle a request, or send its error in one line; ignore requests about an old search."""
         try:
             new = wanted["do"] in ("media", "search", "missed", "file", "cost")
             if (about := given if new else self._found.get(wanted["id"])) is not None:
@@ -171,10 +172,30 @@ class Session:
     def _media(self, wanted: Wanted, _: Task) -> None:
         """Send the choices that a gallery offers; a new gallery is embedded first."""
         gallery = self.galleries[wanted["media"]]
-        index, model = gallery.first(), gallery.model
+        self.send({"is": "media", **wanted, **self._offer(gallery)})
+        if gallery.growth:
+            gallery.growth.listeners.add(self)
+            self.grown(gallery.growth, False)
+
+    def grown(self, growth: Growth, fresh: bool) -> None:
+        """Send how much of a gallery is embedded; `fresh`: a search would now find other things."""
+        name = next(name for name, one in self.galleries.items() if one is growth.gallery)
+        about = {
+            "done": growth.done,
+            "total": growth.total,
+            "seconds": growth.seconds,
+            "fresh": fresh,
+            "text": growth.problem,
+            "offer": self._offer(growth.gallery) if fresh and growth.is_done else None,
+        }
+        self.send({"is": "growing", "media": name, **about})
+
+    def _offer(self, gallery: Gallery) -> dict:
+        """Return what a gallery offers to choose from."""
+        index, model = gallery.shown(), gallery.model
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
         kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
-        offer = {
+        return {
             "items": len(index),
             "about": backbone_text(model.clip.config.name_or_path),
             "adapter": gallery.adapter,
@@ -186,7 +207,6 @@ class Session:
             "examples": answers.examples(index),
             "skipped": skipped,
         }
-        self.send({"is": "media", **wanted, **offer})
 
     def _search(self, wanted: Wanted, task: Task) -> None:
         """Rank the media by every model, or list the newest, and send the first results."""
@@ -197,7 +217,7 @@ class Session:
             task.total = gallery.frames(*chosen)
             indexes = gallery.indexes(*chosen)
             first = next(iter(indexes.values()))
-            like = self._like(first, wanted)
+            like = self._like(gallery.shown(), wanted)
             found = {label: self._ask(index, like, wanted) for label, index in indexes.items()}
             if like is not None:
                 pictured.append(pictures.thumbnail(first.path(like), like))
@@ -208,9 +228,7 @@ class Session:
         self._more(wanted | {"start": 0}, found, pictured)
 
     def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
-        """Return the answer of one model to a sentence, without its `-words`, a picture or clip,
-        or both.
-        """
+        """Return a model's answer to a sentence (without `-words`), a picture or clip, or both."""
         words = wanted["text"].split()
         without = [word[1:] for word in words if word[0] == "-" and word != "-"]
         text = " ".join(word for word in words if word[0] != "-")
@@ -218,20 +236,20 @@ class Session:
         asked = index, text, self.k, like, without
         answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
-            answer = browse.by_date(answer, self.galleries[wanted["media"]].dates())
+            answer = browse.by_date(answer)
         vector: Tensor | None = None
         named: frozenset[int] = frozenset()
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
             answer = browse.first(by_name, answer)
-        if (text or like) and index.column("is_clip").any():
+        if (text or like) and answer.ranked and index.column("is_clip").any():
             query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
             vector = query[0]
         return Found(answer, vector, named)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
-        """Return the file whose like is searched for: one that was sent, or one of the media."""
+        """Return the file used as the query: one that was sent, or one of the media."""
         if not (name := wanted["like"] or wanted["file"]):
             return None
         if name == wanted["file"] and name in self._arrivals.kept:
@@ -269,14 +287,14 @@ class Session:
         self.send(about, pictured)
 
     def _cost(self, wanted: Wanted, _: Task) -> None:
-        """Send how many frames a search still has to embed, and how long that takes."""
+        """Send how many frames a search still has to embed, and the seconds that this takes."""
         gallery = self.galleries[wanted["media"]]
         frames = gallery.frames(wanted["adapters"], wanted["strength"])
         seconds = frames * gallery.pace() if frames else 0
         self.send({"is": "cost", **wanted, "frames": frames, "seconds": seconds})
 
     def _why(self, wanted: Wanted, found: Columns) -> None:
-        """Send why one result matches a sentence."""
+        """Send the explanation of one result's match with a sentence."""
         one = found[wanted["column"]]
         why = answers.why(one.answer.index, one.answer.query, wanted["item"])
         weights = {
@@ -305,7 +323,7 @@ class Session:
     # ---- with files
 
     def _thumbs(self, wanted: Wanted, found: Columns) -> None:
-        """Send small pictures of some results, of a clip its best moment."""
+        """Send small pictures of some results; for a clip, of its best moment."""
         problems, contents = [], []
         for column, item in wanted["items"][:MAX_THUMBS]:
             path, file = found[column].file(item)
@@ -320,9 +338,7 @@ class Session:
         self.send({"is": "thumbs", **wanted, "problems": problems}, contents)
 
     def _open(self, wanted: Wanted, found: Columns) -> None:
-        """Send a result at the size of the large view, what is known about it, and the part of it
-        that the model saw.
-        """
+        """Send a result for the large view: picture, facts, and the part that the model saw."""
         one, item = found[wanted["column"]], wanted["item"]
         path, file = one.file(item)
         at = one.moment(item)
@@ -340,13 +356,13 @@ class Session:
         self.send({"is": "open", **wanted, **about}, [pictures.jpeg(picture), seen])
 
     def _number(self, path: Path) -> str:
-        """Return the number by which the page may request a file that was opened in it."""
+        """Return the number under which the page may request an opened file."""
         number = hashlib.sha256(os.fsencode(path)).hexdigest()
         self.opened[number] = path
         return number
 
     def _clip(self, wanted: Wanted, found: Columns) -> None:
-        """Send the part of a clip around a moment in a form that the browser plays."""
+        """Send the part of a clip around a moment, in a format that the browser plays."""
         path, file = found[wanted["column"]].file(wanted["item"])
         chosen = path, file, wanted["at"], wanted["form"]
         content, start = playing.part(*chosen, lambda: self._playing is wanted)
@@ -364,7 +380,7 @@ class Session:
         if not self.setup["page"]:
             raise ValueError("only a page on this computer can show files in their folders")
         path, _ = found[wanted["column"]].file(wanted["item"])
-        folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is none
+        folder = next(parent for parent in path.parents if parent.is_dir())  # a shard is no folder
         webbrowser.open(folder.as_uri())
 
     def _file(self, wanted: Wanted, buffers: Sequence[memoryview]) -> None:
@@ -375,13 +391,13 @@ class Session:
 
 
 def _files(name: str) -> int:
-    """How many files an entry of `skipped` stands for: "248 .heic" for 248."""
+    """Return how many files an entry of `skipped` stands for: 248 for "248 .heic"."""
     number, _, suffix = name.partition(" ")
     return int(number) if number.isdecimal() and suffix.startswith(".") else 1
 
 
 def _where(wanted: Wanted) -> Where:
-    """Return the filter that a request asks for."""
+    """Return a request's filter."""
     year = int(wanted["year"]) if wanted["year"] else None
     return Where(wanted["kind"] or None, wanted["folder"], year)
 
@@ -396,7 +412,7 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 
 
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
-    """Return a result in the form that the front end takes."""
+    """Return a result as the front end expects it."""
     file, copies = hit.file, index.files[hit.alike]
     moments = index.files[hit.moments[:MAX_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))

@@ -94,9 +94,7 @@ def publish(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page. Return 0; 1 after an error message or if the page is declined, 130 after
-    Ctrl-C.
-    """
+    """Write the page. Return 0; 1 after an error or if declined, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser("python -m explorer.site", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument

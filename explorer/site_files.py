@@ -1,6 +1,4 @@
-"""The files of the page without a server (`python -m explorer.site`), of which `static/partner.js`
-answers the front end.
-"""
+"""Write the files of the page without a server, where `static/partner.js` is the partner."""
 
 import json
 import shutil
@@ -28,11 +26,11 @@ from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
-LARGER = 3  # a picture that is shown large has sides so many times as long as a preview's
+LARGER = 3  # how many times as long the sides of the large view are as a preview's
 FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
-# pictures that a browser reads: a page with the vision tower takes them as queries
+# pictures that a browser reads; with the vision tower, the page takes them as queries
 ASKING = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
-PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
+PACKAGES = {  # npm packages that the page runs: MIT and Apache 2.0
     "onnxruntime-web": (
         "dist/ort.wasm.min.mjs",
         "dist/ort-wasm-simd-threaded.mjs",
@@ -43,12 +41,12 @@ PACKAGES = {  # what the page runs, from npm: MIT and Apache 2.0
 
 
 def chosen(index: MediaIndex, max_files: int) -> MediaIndex:
-    """Return the index of at most `max_files` of its items, spread over all of them."""
+    """Return an index of at most `max_files` of the items, evenly spread."""
     return index.part(spread(len(index), max_files))
 
 
 def record(index: MediaIndex, item: int) -> dict:
-    """Return what the page knows about an item; neither whole paths nor places are in it."""
+    """Return an item's record for the page, without whole paths and places."""
     file = index.files[item]
     path = index.path(file)
     clip = file.kind == "video"
@@ -72,8 +70,9 @@ def record(index: MediaIndex, item: int) -> dict:
 
 
 def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> None:
-    """Write an item's preview, a larger copy, the part of it that the model sees and, for a clip, a
-    part to play. Raises MediaError for a file that has changed since it was embedded.
+    """Write an item's preview, a larger copy, the model's view and, for a clip, a part to play.
+
+    Raises MediaError for a file that has changed since it was embedded.
     """
     file = index.files[item]
     path = index.path(file)
@@ -89,7 +88,7 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> Non
 
 
 def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) -> dict:
-    """Write media, embeddings and records of a gallery; return what the page knows about it.
+    """Write a gallery's media, embeddings and records; return its description for the page.
 
     Raises ValueError for a gallery that is one open index, since that belongs to one model.
     """
@@ -130,9 +129,10 @@ def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) 
 def write_vision(
     model: RetrievalModel, adapters: Sequence[CrossModalAdapter], folder: Path
 ) -> dict:
-    """Write the vision tower and the adapters' vision part; return how the page prepares a picture:
-    the size that it is resized to, the sides [H, W] of its centre crop, and the values of black and
-    white in each channel.
+    """Write the vision tower and the adapters' vision part; return how to prepare a picture.
+
+    That is the size to resize it to, the sides [H, W] of the centre crop, and the values of black
+    and white in each channel.
     """
     for number, adapter in enumerate(adapters):
         tensors = adapter_tensors(adapter, "vision")
@@ -145,17 +145,17 @@ def write_vision(
 
 
 def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) -> dict:
-    """Write the text tower, its tokenizer, the adapters and, if wanted, what `write_vision` writes;
-    return what the page knows about them.
+    """Write the text tower, its tokenizer and the adapters; return their description for the page.
 
-    Raises ValueError for adapters that are not cross-modal, or have different activations.
+    `with_vision`: also call `write_vision`. Raises ValueError for adapters that are not
+    cross-modal, or have different activations.
     """
     methods = [model.get_adapter(name) for name in model.adapters]
     kinds = {getattr(one.options, "activation", one.NAME) for one in methods}
     if len(kinds) > 1 or not kinds <= ACTIVATIONS.keys():
         found = ", ".join(sorted(kinds))
         raise ValueError(f"adapters of {found}; expected cross-modal ones with one activation")
-    # CLIP alone is any adapter at strength 0
+    # any adapter at strength 0 is CLIP alone
     adapters = cast(list[CrossModalAdapter], methods)
     if not adapters:
         adapters = [CrossModalAdapter(model, AdapterConfig(shared_dim=0))]

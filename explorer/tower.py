@@ -1,4 +1,4 @@
-"""A tower of a CLIP as an ONNX graph, whose inputs are a sentence or a picture, and an adapter.
+"""Export a tower of a CLIP as an ONNX graph that takes a sentence or a picture, and an adapter.
 
 One graph serves CLIP and all cross-modal adapters of one activation, at any strength. Letters in
 shapes: L tokens, S sites (two a layer), r the adapter's bottleneck, W width of the tower, D width
@@ -22,7 +22,7 @@ from cma.patching import parts
 
 
 class AdaptedTower(nn.Module):
-    """Embeds token ids or pixels as `model` does with the adapter whose tensors are given.
+    """Embeds token ids or pixels as `model` would with the adapter whose tensors it receives.
 
     `tower` is "vision" or "text".
     """
@@ -48,8 +48,7 @@ class AdaptedTower(nn.Module):
         return z + strength * F.linear(h, up_weight[site], up_bias[site])
 
     def forward(self, asked: Tensor, *given: Tensor) -> Tensor:
-        """Return the embedding [1, D] of ids [1, L] or pixels [1, 3, H, W], as an index compares
-        it.
+        """Return the embedding [1, D] that an index compares, of ids [1, L] or pixels [1, 3, H, W].
 
         `given`: the strength [], and the tensors of `adapter_tensors`, in their order.
         """
@@ -58,8 +57,9 @@ class AdaptedTower(nn.Module):
 
 
 def adapter_tensors(adapter: CrossModalAdapters, tower: str) -> dict[str, Tensor]:
-    """Return an adapter's tensors for a tower: down_weight [S, r, W], down_bias [S, r], up_weight
-    [S, W, r] and up_bias [S, W], where the up-projection has its own and the shared rows.
+    """Return an adapter's tensors for a tower; own and shared rows of `up` are joined.
+
+    They are down_weight [S, r, W], down_bias [S, r], up_weight [S, W, r] and up_bias [S, W].
     """
     own = getattr(adapter, tower)
     sites = [2 * place + part for place in adapter.slices[tower] for part in (0, 1)]
@@ -72,20 +72,21 @@ def adapter_tensors(adapter: CrossModalAdapters, tower: str) -> dict[str, Tensor
 
 
 def black_and_white(model: RetrievalModel) -> Tensor:
-    """Return a black and a white picture as the model takes them, [2, 3, H, W]."""
+    """Return a black and a white picture as the model's input [2, 3, H, W]."""
     pictures = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
     return to_pixels(pictures, model.of_processor("image_processor"))
 
 
 def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> bytes:
-    """Return the graph of a tower as the bytes of an ONNX file; it serves all adapters with the
-    activation of `adapter`. Its weights are in half precision, and are cast before anything is
-    computed. Its inputs are "ids" or "pixels", "strength" and the tensors of `adapter_tensors`.
+    """Return a tower's graph as an ONNX file's bytes, for all adapters with `adapter`'s activation.
+
+    Its weights are in half precision, and are cast to single precision for the arithmetic. Its
+    inputs are "ids" or "pixels", "strength" and the tensors of `adapter_tensors`.
 
     Raises ValueError for a family that needs padded texts: a page gives one unpadded sentence.
     """
     if model.family.full:
-        message = "its text tower needs padded texts; a page without a server can only use a CLIP's"
+        message = "its text tower needs padded texts; a page without a server needs one like CLIP's"
         raise ValueError(f"{model.family.name}: {message}")
     tensors = adapter_tensors(adapter, tower)
     middle = torch.export.Dim("bottleneck")
@@ -113,7 +114,7 @@ def export(model: RetrievalModel, adapter: CrossModalAdapters, tower: str) -> by
 
 
 def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep the matrices of a graph in half precision, each with a cast to single precision."""
+    """Store the matrices of a graph in half precision, each with a cast to single precision."""
     graph = model.graph
     for node in graph.node:
         node.ClearField("metadata_props")

@@ -1,4 +1,4 @@
-"""File transfer: query files that a front end sends, and results that are copied to a folder."""
+"""Receive query files from a front end, and copy results to a folder."""
 
 import shutil
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Literal, cast
 from cma.media import open_media
 from explorer.index import SUFFIXES, MediaFile, kind_of
 
-MAX_MEGABYTES, MAX_FILES = 200, 8  # size of a file used as a query; how many are kept
+MAX_MEGABYTES, MAX_FILES = 200, 8  # the largest query file; how many are kept
 
 
 class Arrivals:
@@ -18,12 +18,10 @@ class Arrivals:
     def __init__(self) -> None:
         # by name; a folder is deleted once nothing refers to it
         self.kept: dict[str, tuple[MediaFile, TemporaryDirectory]] = {}
-        self.parts: dict[str, list[bytes]] = {}  # of the file that is arriving
+        self.parts: dict[str, list[bytes]] = {}  # of the file being received
 
     def add(self, name: str, number: int, parts: int, content: bytes) -> bool:
-        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError if
-        it is refused.
-        """
+        """Add part `number` of `parts`; return whether the file is complete. Raises ValueError."""
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
             raise ValueError(
@@ -33,7 +31,7 @@ class Arrivals:
         complete = number + 1 == parts
         self.parts = {} if complete else {name: arrived}
         if len(arrived) != number + 1:
-            raise ValueError(f"{name}: a part of it is missing; choose it again")
+            raise ValueError(f"{name}: a part of the file is missing; choose it again")
         if sum(map(len, arrived)) > MAX_MEGABYTES * 1_000_000:
             raise ValueError(f"{name}: more than {MAX_MEGABYTES} MB; choose a smaller file")
         if complete:
@@ -46,10 +44,10 @@ class Arrivals:
 
 
 def copy_into(paths: Sequence[Path], folder: str) -> Path:
-    """Copy files, folders of frames and members of shards into a folder, which is made if needed.
+    """Copy files, folders of frames and members of shards into a folder, made if needed; return it.
 
-    Each is copied whole or not at all, under a free name, never over another file. Returns the
-    folder. Raises ValueError for a relative path, and OSError.
+    Each is copied whole or not at all, under a free name, never over another file. Raises
+    ValueError for a relative path, and OSError.
     """
     into = Path(folder.strip()).expanduser()
     if not into.is_absolute():
@@ -70,7 +68,7 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
 
 
 def _free_name(folder: Path, path: Path) -> Path:
-    """Take a free name for `path` in a folder, so that nobody else takes it."""
+    """Reserve a free name for `path` in a folder, and return it."""
     number = 0
     while True:
         number += 1

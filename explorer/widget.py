@@ -1,4 +1,4 @@
-"""Search pictures and clips in a notebook: `static/explorer.js` shows what a session finds."""
+"""Search pictures and clips in a notebook: `static/explorer.js` shows the results of a session."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +13,12 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Explorer(anywidget.AnyWidget):
-    """A query box over galleries by their names: CLIP without adapter beside its adapters, at any
-    strength.
+    """A query box over named galleries: CLIP beside its adapters, at any strength.
 
     Args:
-        galleries: What can be searched, by the names that the widget shows.
+        galleries: The galleries to search, by the names that the widget shows.
         query: A sentence to search for at the start.
-        k: How many results of each model are shown at a time; more come as one scrolls.
+        k: How many results of each model to show at a time; scrolling loads more.
 
     Raises:
         ValueError: There are no galleries, or `k` is below 1 or above 200.
@@ -35,6 +34,6 @@ class Explorer(anywidget.AnyWidget):
         self.on_msg(lambda _, wanted, buffers: self.session.receive(wanted, buffers))
 
     def __repr__(self) -> str:
-        """The text that is shown where widgets cannot be."""
+        """Return the text for places that cannot show widgets."""
         names = ", ".join(self.session.galleries)
         return f"a query box over {names}: run the notebook in JupyterLab to use it"

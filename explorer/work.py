@@ -1,4 +1,4 @@
-"""The one thread in which explorers compute; its tasks report progress and can be cancelled."""
+"""The single thread in which explorers compute; its tasks report progress and can be cancelled."""
 
 import contextlib
 import io
@@ -19,8 +19,9 @@ FIRST, EVERY = 0.7, 0.25  # seconds until a task first reports, and between two 
 
 
 class Task:
-    """Work with a model; it reports frames and texts `done`, of about `total`, and ends once
-    `cancelled`.
+    """Work with a model that reports its progress and can be `cancelled`.
+
+    `done` and `total` (an estimate) count frames and texts.
     """
 
     def __init__(self, name: str, model: RetrievalModel, job: Callable, report: Callable) -> None:
@@ -31,12 +32,12 @@ class Task:
         """Do the work; start again if a cell of the notebook interrupted it."""
         while not self.cancelled:
             with (
-                worker().turn,
+                worker().lock,
                 contextlib.suppress(CancelledError),
                 contextlib.ExitStack() as stack,
             ):
                 for redirect in (contextlib.redirect_stdout, contextlib.redirect_stderr):
-                    # safe: no cell runs that could print
+                    # safe, because no cell is running that could print
                     stack.enter_context(redirect(io.StringIO()))
                 for tower in (tower_of(self.model.clip, name) for name in TOWERS):
                     stack.callback(
@@ -55,16 +56,15 @@ class Task:
 
 
 class Worker:
-    """One thread for all explorers of a process, which computes only while no cell of the notebook
-    runs.
+    """One thread for all explorers of a process; it computes only while no notebook cell runs.
 
-    Otherwise both could switch the adapters of one model. A cell waits for the batch that is being
-    computed. The task that it stops starts again after the cell; if the gallery has a folder, what
-    was embedded so far is kept.
+    Otherwise both could switch the adapters of one model. A cell waits until the current batch is
+    computed. The task that it stops starts again after the cell; a gallery with a folder keeps what
+    it has embedded so far.
     """
 
     def __init__(self) -> None:
-        self.turn, self.cells, self.held = threading.Lock(), 0, False
+        self.lock, self.cells, self.held = threading.Lock(), 0, False
         self.thread = ThreadPoolExecutor(1, "cma-explorer")
         if shell := get_ipython():
             shell.events.register("pre_run_cell", lambda *_: self.count(1))
@@ -72,19 +72,17 @@ class Worker:
             self.count(1)  # for the cell that makes the first explorer
 
     def count(self, more: int) -> None:
-        """Count `more` running cells, -1 if one ended. Several can run, since a cell may run
-        another one.
-        """
-        # a blank cell ends without a beginning
+        """Add `more` to the number of running cells (-1: one ended); a cell may run another one."""
+        # a blank cell ends without having begun
         before, self.cells = self.cells, max(0, self.cells + more)
         if self.cells > before == 0:
-            self.held = self.turn.acquire()  # not if the cell is interrupted while it waits
+            self.held = self.lock.acquire()  # not if the cell is interrupted while it waits
         elif self.held and not self.cells:
-            self.turn.release()
+            self.lock.release()
             self.held = False
 
 
 @cache
 def worker() -> Worker:
-    """The worker of this process, made by its first explorer."""
+    """Return the worker of this process, which its first explorer makes."""
     return Worker()

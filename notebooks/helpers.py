@@ -140,7 +140,8 @@ def strip(frames: list[Image.Image]) -> str:
     for frame in frames:
         ImageOps.fit(frame, (64, 64)).save(file := BytesIO(), "jpeg", quality=80)
         source = f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
-        found.append(f'<img src="{source}" alt="a frame" style="width:64px;margin:2px">')
+        text = "one of the frames that the model reads"
+        found.append(f'<img src="{source}" alt="{text}" style="width:64px;margin:2px">')
     return f'<div style="display:flex">{"".join(found)}</div>'
 
 
@@ -186,7 +187,8 @@ def dots(axis: Axes, found: dict[str, dict[str, Sequence[float]]], title: str) -
         places = np.arange(len(middle)) + (at - (len(found) - 1) / 2) / 6
         style = {"linestyle": "none", "capsize": 2, "label": name} | LOOK[name]
         axis.errorbar(places, middle, [middle - low, high - middle], **style)
-    axis.set(xticks=range(len(measured)), xticklabels=measured, ylim=(0, None), title=title)
+    axis.set(xticks=range(len(measured)), xticklabels=measured, title=title)
+    axis.set_ylim(-0.03 * axis.get_ylim()[1])  # a mark at 0 is seen whole
 
 
 def curve_of(history: list[dict], start: float, key: str = "text_to_visual", recall: str = "R@1") -> tuple:

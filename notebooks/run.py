@@ -227,14 +227,16 @@ def minutes(notebook: Path) -> int:
 
 def reading_minutes(notebook: Path) -> int:
     """Return how long a notebook takes to read, computed: 200 words or 20 lines of shown code a
-    minute, and 3 minutes for each exercise.
+    minute, and 3 minutes for each exercise. Code that the book folds is not shown.
     """
     words = lines = exercises = 0
     for cell in nbformat.read(notebook, as_version=4).cells:
         folded = r"<details>.*?</details>"
         if cell.cell_type == "markdown":
             words += len(re.sub(folded, "", cell.source, flags=re.DOTALL).split())
-        elif not {"hide-input", "setup"} & set(cell.metadata.get("tags", [])):
+        elif "folded(" in cell.source or {"hide-input", "setup"} & set(cell.metadata.get("tags", [])):
+            continue
+        else:
             lines += sum(bool(line.strip()) for line in cell.source.splitlines())
             exercises += cell.source.endswith("\n    return None")
     return round(words / 200 + lines / 20 + 3 * exercises)
@@ -281,7 +283,7 @@ def run_several(notebooks: Iterable[Path], jobs: int) -> list[str]:
 
 def copy_companions(out: Path) -> None:
     """Copy what notebooks need beside them into `out`: their helper, a figure, pictures of their texts."""
-    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/gains.py"), *HERE.glob("figures/*.jpg")):
+    for path in (*HERE.glob("helpers.py"), *HERE.glob("figures/gains.py"), *HERE.glob("figures/*.[jp][pn]g")):
         write_whole(out / path.relative_to(HERE), path.read_bytes())
 
 

@@ -1,5 +1,4 @@
-"""Read pictures and frames of clips as viewers show them, and convert them to the pixels that CLIP
-takes.
+"""Read pictures and frames of clips as viewers show them, and convert them to CLIP's pixels.
 
 Both may be files, or members of a WebDataset shard (see `opening`). Video files need the extra
 `video`, HEIC and camera raw the extra `formats`; other pictures, animations and folders of frames

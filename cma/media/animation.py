@@ -13,13 +13,11 @@ from .images import as_shown, reason_of
 from .opening import MediaError, head_of, open_media, with_content
 
 T = TypeVar("T")
-SLOWED = 100.0  # milliseconds for which browsers show a frame that asks for 10 or less
+SLOWED = 100.0  # milliseconds that browsers show a frame that asks for 10 or less
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a gif, webp or png has several frames, by its header; False if the header cannot be
-    read.
-    """
+    """Return whether the header of a gif, webp or png says several frames; False if unreadable."""
     try:
         with_content(path, "a picture")  # opening a pipe would wait forever
         head = head_of(path)
@@ -32,17 +30,16 @@ def is_animation(path: Path) -> bool:
 
 
 def may_be_animation(path: Path) -> bool:
-    """Whether a file starts like a gif, webp or png, whatever its name."""
+    """Return whether a file starts like a gif, webp or png, whatever its name."""
     head = head_of(path)
     return head.startswith((b"GIF8", b"\x89PNG")) or _is_webp(head)
 
 
 class Animation:
-    """The frames of a gif, webp or png, with the times in the file. Raises MediaError if it is
-    damaged.
+    """The frames of a gif, webp or png and their times. Raises MediaError for a damaged file.
 
-    `starts` [F + 1] is when each frame is first shown, in seconds from 0, and when the last one
-    ends, which is also `seconds`. To find these times, the whole file is decoded once.
+    `starts` [F + 1]: when each frame is first shown, in seconds from 0, and when the last one ends,
+    which is also `seconds`. To find these times, the whole file is decoded once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,8 +53,7 @@ class Animation:
         self.seconds = float(self.starts[-1])
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of the frames from `start` to `end` (seconds) shown every 1 / `fps` s, at
-        least one.
+        """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         For frames of equal length the result is that of `VideoFile.sampled`, but a `start` or `end`
         inside a frame is not rounded: that frame is included. Raises ValueError if the animation
@@ -78,7 +74,7 @@ class Animation:
         return (first + np.flatnonzero(np.diff(ticks))).tolist()
 
     def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        """The frames at the ascending indices `chosen`, one at a time. Raises MediaError."""
+        """Yield the frames at the ascending indices `chosen`. Raises MediaError."""
         return self._each_frame(lambda image: as_shown(image).copy(), chosen)
 
     stream = read

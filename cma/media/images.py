@@ -1,4 +1,4 @@
-"""Pictures, read as viewers show them, and their pixels as CLIP takes them."""
+"""Read pictures as viewers show them, and convert them to CLIP's pixels."""
 
 from __future__ import annotations
 
@@ -39,20 +39,17 @@ if HEIC[0] not in LACKING:
 
 
 def shown_name(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8, which Linux allows, become the replacement
-    character.
-    """
+    """Return a file name as text; bytes that are not UTF-8 become the replacement character."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
-    """Read a picture, or the first frame of an animation: upright, opaque, in RGB of 8 bits
-    (`as_shown`).
+    """Read a picture, or an animation's first frame: upright, opaque, 8-bit RGB (`as_shown`).
 
     A large JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter
     side keeps at least `enough` pixels; this is several times faster. With None it is decoded at
-    full size. Camera raw is developed with the camera's white balance, at half its size under the
-    same condition. Pillow's warnings, about small damage or many pixels, reach the caller. Raises
+    full size. Camera raw uses the camera's white balance, and half its size under the same
+    condition. Pillow's warnings, about small damage or many pixels, reach the caller. Raises
     MediaError for a file that is missing, empty, damaged, not a picture, or has more than twice
     `PIL.Image.MAX_IMAGE_PIXELS`; ImportError for HEIC and camera raw without the extra `formats`.
     """
@@ -76,12 +73,10 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
 
 
 def taken(path: Path) -> str | None:
-    """Return when a picture was taken, as its camera wrote it, such as 2014-07-01T12:30:00; None if
-    there is no date or the picture cannot be read.
-    """
+    """Return the camera's date of a picture, such as 2014-07-01T12:30:00; None without one."""
     # a damaged file can make a decoder raise anything
     with suppress(Exception), open_media(path) as stream, Image.open(stream) as picture:
-        exif = Image.Image.getexif(picture)  # that of a PNG would decode the whole picture
+        exif = Image.Image.getexif(picture)  # a PNG's own method would decode the whole picture
         inner = exif.get_ifd(ExifTags.IFD.Exif)
         written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
         return datetime.strptime(written.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
@@ -89,9 +84,7 @@ def taken(path: Path) -> str | None:
 
 
 class InMemoryImage(NamedTuple):
-    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), used in place of a
-    file's path.
-    """
+    """A picture in row `number` of a dataset in memory (`cma.load_dataset`), in place of a path."""
 
     rows: Any
     column: str
@@ -101,7 +94,7 @@ class InMemoryImage(NamedTuple):
         return f"{self.column!r} of row {self.number}"
 
     def picture(self) -> Image.Image:
-        """Return it as `read_image` does a file. Raises MediaError."""
+        """Return the picture as `read_image` would. Raises MediaError."""
         try:
             picture = self.rows[self.number][self.column]
             if not isinstance(picture, Image.Image):
@@ -126,8 +119,7 @@ def _developed(path: Path, enough: int | None) -> Image.Image:
 def to_pixels(
     pictures: Sequence[Image.Image], image_processor: BaseImageProcessor, **settings: Any
 ) -> Tensor:
-    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W]; everything else calls
-    this function.
+    """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W].
 
     `settings`, such as `do_normalize=False`, go to the image processor. Without rescaling and
     normalising the pixels stay uint8, a quarter of the size, and `normalized` does the rest later.
@@ -135,7 +127,7 @@ def to_pixels(
     fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
         images=[fit(as_shown(picture)) for picture in pictures],
-        # otherwise it would take 1 or 3 rows of pixels for channels
+        # else 1 or 3 rows of pixels would be mistaken for channels
         input_data_format="channels_last",
         return_tensors="pt",
         **settings,
@@ -143,9 +135,7 @@ def to_pixels(
 
 
 def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
-    """Return uint8 frames [..., 3, H, W] of `to_pixels` as CLIP's input: rescaled and normalised as
-    the processor does by itself, on the device of the frames.
-    """
+    """Rescale and normalise uint8 frames [..., 3, H, W] as the processor does, on their device."""
     settings: Any = image_processor  # transformers does not declare what a processor holds
     pixels = frames * (settings.rescale_factor if settings.do_rescale else 1.0)
     if not settings.do_normalize:
@@ -156,12 +146,11 @@ def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """Return a picture as viewers show it: upright (EXIF), RGB of 8 bits, opaque; itself if it
-    already is.
+    """Return a picture as viewers show it: upright (EXIF), 8-bit RGB, opaque.
 
     Transparent parts become white, like most pages. A white drawing would be invisible on white, so
     a picture gets dark grey instead if a share `NEARLY_ALL` of its visible pixels have all channels
-    at `NEARLY_WHITE` or above. Grey of 16 bits may use only 8, 10, 12 or 14 of them: white is the
+    at `NEARLY_WHITE` or above. 16-bit grey may use only 8, 10, 12 or 14 bits, so white is the
     lowest of 255, 1023 … 65535 that no pixel exceeds. Other number types have no known range: black
     is the lowest value, white the highest.
     """
@@ -174,7 +163,7 @@ def as_shown(image: Image.Image) -> Image.Image:
     if turn is not None:
         image = image.transpose(turn)
         kept = image.info.keys() & {"transparency"}
-        # without EXIF data, which would turn it twice
+        # without the EXIF data, which would turn it again
         image.info = {key: image.info[key] for key in kept}
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)

@@ -20,18 +20,14 @@ SHARDS = 1024  # whose tables are kept
 
 
 class MediaError(ValueError):
-    """A picture or clip is missing, empty or cannot be decoded; the message names its path, in one
-    line.
-    """
+    """A picture or clip is missing, empty or cannot be decoded; the message, one line, names it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
 class Member(NamedTuple):
-    """Where a member of a shard begins and its size, both in bytes; `problem` says why it is not
-    read, if it is not.
-    """
+    """Where a member of a shard begins, and its size (bytes); `problem`: why we refuse it."""
 
     begin: int
     size: int
@@ -39,8 +35,8 @@ class Member(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """The size of a file or member in bytes, and when the file (for a member, its shard) was last
-    written and last changed, in ns.
+    """The size of a file or member in bytes, and the times (ns) of its file's or shard's last write
+    and change.
     """
 
     size: int
@@ -49,9 +45,10 @@ class Stamp(NamedTuple):
 
 
 def members(shard: Path) -> dict[str, Member]:
-    """Return the members of a shard by name, in their order: files, and what is refused (links,
-    devices, names that leave the shard or appear twice, a truncated member). MediaError if it is
-    not a tar file.
+    """Return the members of a shard by name, in order. Raises MediaError if it is not a tar file.
+
+    Links, devices, truncated members, and names that leave the shard or appear twice are members
+    with a `problem`.
     """
     return _table(shard, stamp(shard))
 
@@ -67,17 +64,17 @@ def _table(shard: Path, about: Stamp) -> dict[str, Member]:
                 name = PurePosixPath(one.name).as_posix()
                 problem = ""
                 if name in table:
-                    problem = "its name is in the shard twice, so which one counts is not known"
+                    problem = "its name is in the shard twice, so we cannot know which one counts"
                 elif not one.isreg() or one.issparse():
                     problem = "a link or no regular file"
                 elif escapes_folder(one.name):
-                    problem = "a name that leads out of its shard"
+                    problem = "a name that points outside its shard"
                 elif one.offset_data + one.size > about.size:
                     problem = f"cut short: the shard ends within its {one.size:,} bytes"
                 if not one.isdir():
                     table[name] = Member(one.offset_data, one.size, problem)
     except Exception as error:  # a damaged file can make a reader raise anything
-        if not table:  # else what comes before the damage can be read
+        if not table:  # else the members before the damage can be read
             raise MediaError(f"{shard}: cannot be read as a tar file ({error})") from error
     return table
 
@@ -97,8 +94,8 @@ def _member_of(path: Path) -> tuple[Path, Member] | None:
 
 
 def open_media(path: Path) -> BinaryIO:
-    """Open a file or member for reading bytes. Raises MediaError for a member that is not there or
-    refused, OSError as `Path.open`.
+    """Open a file or member for reading bytes. Raises MediaError for a missing or refused member,
+    OSError like `Path.open`.
     """
     found = _member_of(path)
     if found is None:
@@ -110,7 +107,7 @@ def open_media(path: Path) -> BinaryIO:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file, a folder or a member that is not refused at `path`."""
+    """Return whether `path` is a file, a folder, or a member that we do not refuse."""
     try:
         return _member_of(path) is not None or path.exists()
     except MediaError:
@@ -118,7 +115,7 @@ def exists(path: Path) -> bool:
 
 
 def stamp(path: Path) -> Stamp:
-    """Return size and times, to see whether media have changed. Raises as `open_media`."""
+    """Return size and times, which show whether media have changed. Raises like `open_media`."""
     found = _member_of(path)
     about = (found[0] if found else path).stat()
     size = found[1].size if found else about.st_size
@@ -126,9 +123,7 @@ def stamp(path: Path) -> Stamp:
 
 
 def with_content(path: Path, what: str) -> None:
-    """Raise MediaError unless `path` is a file or member that is not empty; `what` ("a clip") is
-    for the message.
-    """
+    """Raise MediaError unless `path` is a non-empty file or member; the message calls it `what`."""
     try:
         if _member_of(path) is None and not stat.S_ISREG(path.stat().st_mode):
             problem = "no regular file"  # opening a pipe would wait forever

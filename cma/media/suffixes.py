@@ -53,8 +53,7 @@ UNREAD |= dict.fromkeys(NEVER, "not read, save them as .jpg, .png or .mp4")
 
 
 def not_read(names: Iterable[str], read: int) -> list[tuple[str, str]]:
-    """Count the files of each kind in `UNREAD` among `names`, and say what to do: a pair for each
-    advice.
+    """Return (counts by kind, advice) for the files among `names` that we cannot read.
 
     `read` is the number of files that are read. A pair is ("2 .psd, 1 .svg", "not read, … (…: 40 /
     43)").

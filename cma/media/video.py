@@ -24,8 +24,9 @@ Clip: TypeAlias = "FrameFolder | Animation | VideoFile"  # a path is opened as o
 def read_media(
     path: Path | InMemoryImage, kind: str, max_frames: int, *part: Seconds
 ) -> list[Image.Image]:
-    """Read a picture (`kind` "image") or frames of a clip ("video"), as `read_image` and
-    `read_frames` do, or a picture that a dataset in memory holds; `part` is fps, start and end.
+    """Read a picture (`kind` "image"), from a file or memory, or frames of a clip ("video").
+
+    `part` is fps, start and end, as in `read_frames`.
     """
     if isinstance(path, InMemoryImage):
         return [path.picture()]
@@ -42,16 +43,14 @@ def read_frames(
     end: Seconds = None,
     take: Callable[[Image.Image], T] = as_shown,  # type: ignore[assignment]  # T is its type then
 ) -> list[T]:
-    """Read RGB frames of a clip: of one frame every 1 / `fps` seconds, at most `max_frames`, evenly
-    spread.
+    """Read RGB frames of a clip, one every 1 / `fps` seconds; of more, `max_frames` evenly spread.
 
     `path` is a video file, an animated gif, webp or png (whatever its name), or a folder of frames,
-    which are taken in the order of their names, whatever `fps` is. With `fps` None every frame is
-    considered. `start` and `end` (seconds) cut a part out of a file; in a video file, seconds are
-    exact if its frame rate is constant, and otherwise counted in frames at its mean rate.
-    `take(frame)` is kept of each frame as it comes: itself, unless you give another function.
-    Raises MediaError that names the path if the frames cannot be decoded, ImportError for a video
-    file without the extra `video`.
+    which come in the order of their names, whatever `fps` is. With `fps` None every frame counts.
+    `start` and `end` (seconds) cut a part out of a file; in a video file, seconds are exact if its
+    frame rate is constant, and otherwise counted in frames at its mean rate. The result has
+    `take(frame)` for each frame; by default, the frame itself. Raises MediaError that names the
+    path if the frames cannot be decoded, ImportError for a video file without the extra `video`.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     return list(map(take, clip.read(chosen)))
@@ -66,22 +65,19 @@ def stream_frames(
 ) -> Iterator[Image.Image]:
     """Yield the frames of `read_frames` one after the other, for clips that do not fit into memory.
 
-    If a frame cannot be decoded, those before it are yielded, and then MediaError is raised.
+    If a frame cannot be decoded, MediaError is raised after the frames before it.
     """
     clip, chosen = _chosen(Path(path), max_frames, fps, start, end)
     yield from clip.stream(chosen)
 
 
 def seconds(path: Path) -> float | None:
-    """Return the length of a clip in seconds, or None for a folder of frames. Raises as
-    `read_frames`.
-    """
+    """Return a clip's length in seconds; None for a folder of frames. Raises like `read_frames`."""
     return _opened(path).seconds
 
 
 def frame_indices(n: int, max_frames: int) -> list[int]:
-    """Return the indices of the frames to take of `n`: all, or `max_frames` evenly from first to
-    last.
+    """Return the indices of all `n` frames, or of `max_frames` evenly spread from first to last.
 
     As in the paper's code: linspace(0, n - 1, max_frames), rounded down. Raises ValueError if one
     is below 1.
@@ -105,7 +101,9 @@ class FrameFolder:
                 for p in path.iterdir()
                 if p.name[0] not in ".@" and p.suffix not in (".db", ".ini")
             )
-            self.files = sorted(frames, key=lambda p: p.name)  # without what Windows or a NAS adds
+            self.files = sorted(
+                frames, key=lambda p: p.name
+            )  # without files that Windows or a NAS adds
         except OSError as error:
             raise MediaError(f"{path}: cannot be opened ({error.strerror})") from error
         if not self.files:
@@ -116,7 +114,7 @@ class FrameFolder:
         return list(range(len(self.files)))
 
     def read(self, chosen: Sequence[int], enough: int | None = ENOUGH) -> Iterator[Image.Image]:
-        """The frames at the indices `chosen`, one at a time. Raises MediaError."""
+        """Yield the frames at the indices `chosen`. Raises MediaError."""
         return (read_image(self.files[i], enough) for i in chosen)
 
     stream = partialmethod(read, enough=None)  # the same frames at full size, however large
@@ -134,9 +132,7 @@ def _opened(path: Path) -> Clip:
 
 
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
-    """The opened clip, and the ascending indices of the frames to read; `part` is fps, start and
-    end.
-    """
+    """Open a clip and choose the frames to read, ascending; `part`: fps, start, end."""
     clip = _opened(path)
     try:
         considered = clip.sampled(*part)

@@ -1,6 +1,4 @@
-"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels of a
-frame.
-"""
+"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels."""
 
 from __future__ import annotations
 
@@ -25,18 +23,16 @@ import decord  # noqa: E402
 
 decord.logging.set_level(decord.logging.QUIET)
 AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-SEEKS = 16  # to skip at least so many frames, PyAV seeks the key frame before the wanted one
-# containers in which the frames that are asked for are found by seeking; in others decord may give
-# any others, and PyAV decodes from the first one
+SEEKS = 16  # to skip this many frames or more, PyAV seeks the key frame before the wanted one
+# in these containers, seeking finds the wanted frames; in others decord may return wrong frames, so
+# PyAV decodes from the first one
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
 
 
 class VideoFile:
-    """A video of `count` frames at `fps` frames a second. MediaError names the path if it is not a
-    video.
+    """A video of `count` frames at `fps` frames a second. Raises MediaError if it is not a video.
 
-    PyAV opens the file first, because its errors say what is wrong; decord only prints that to
-    stderr.
+    PyAV opens the file first, because its errors say what is wrong; decord only prints to stderr.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,8 +73,9 @@ class VideoFile:
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
-        """Return indices of the frames from `start` to `end` (seconds), one every 1 / `fps` s, at
-        least one. They are right if the frame rate of the video is constant.
+        """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
+
+        They are right if the frame rate of the video is constant.
 
         Raises ValueError if the clip ends before `start`.
         """
@@ -89,13 +86,11 @@ class VideoFile:
         first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
-        # less a little, because with a fractional step `arange` may give `last` too
+        # slightly less, because with a fractional step `arange` may include `last`
         return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
     def read(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the frames at the ascending indices `chosen`, in RGB and upright. Raises
-        MediaError.
-        """
+        """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
         done = 0
         try:
             for number in chosen:  # one at a time: a batch would be in memory twice
@@ -110,7 +105,7 @@ class VideoFile:
                 raise self._error(self._refused or error) from error
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames; many are read by PyAV, because decord decodes far ahead."""
+        """Yield the same frames; PyAV reads many frames, because decord decodes far ahead."""
         done = 0
         if len(chosen) * self._bytes > AT_ONCE:
             for frame in self._by_pyav(chosen):
@@ -134,7 +129,7 @@ class VideoFile:
                     container.seek(times[keys[place - 1]], stream=container.streams.video[0])
                     first = next(decoded := _decoded(container))
                     at = times.index(first.pts) if first.pts in times else self.count
-                    if at > number:  # not where it should be
+                    if at > number:  # the frame is missing
                         container.seek(times[0], stream=container.streams.video[0])
                         frames, keys = enumerate(_decoded(container)), []
                     else:
@@ -143,8 +138,9 @@ class VideoFile:
                 yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
 
     def _times(self) -> tuple[list[int], list[int]]:
-        """Return when each frame is shown, and the numbers of the key frames, where decoding can
-        start; neither if packets and frames do not correspond.
+        """Return the frames' times and the key frames' numbers; neither if packets are not frames.
+
+        Decoding can start at a key frame.
         """
         with open_media(self.path) as stream, av.open(stream, "r") as container:
             packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
@@ -160,11 +156,9 @@ class VideoFile:
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
-@lru_cache  # each group of moments opens a long clip anew
+@lru_cache  # each group of moments opens a long clip again
 def _counted(path: Path, _: object) -> tuple[int, float]:
-    """Return how many frames PyAV decodes, and their rate, of a file with this stamp; 0 if it
-    cannot.
-    """
+    """Return how many frames of a file PyAV can decode (0: none), and their rate."""
     with suppress(Exception), open_media(path) as stream, av.open(stream, "r") as container:
         rate = container.streams.video[0].guessed_rate
         if rate is not None:
@@ -174,14 +168,12 @@ def _counted(path: Path, _: object) -> tuple[int, float]:
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """The frames of the video, from where the container is."""
+    """Yield the frames of the video from the container's current position."""
     yield from container.decode(video=0)
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a frame to [H, W, 3] as decord does: by ffmpeg's filter. `to_ndarray` differs above 8
-    bits.
-    """
+    """Convert a frame to [H, W, 3] by ffmpeg's filter, like decord (`to_ndarray` may differ)."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         None, frame.width, frame.height, frame.format, time_base=frame.time_base

@@ -1,8 +1,8 @@
-"""Every method of the paper's tables, on a frozen CLIP. `cma.method` says what a method is.
+"""The methods of the paper's tables, on a frozen CLIP; `cma.method` defines what a method is.
 
 `model.adapters` holds all methods of a model: `model.add_adapter(name, "LoRA")` adds one (`attach`
-is its short form with a seed), `model.set_adapter(name)` makes one act, `cma.train` trains it,
-`model.save_adapter` and `load_adapter` write and read it. A class of your own works too:
+does it with a seed), `model.set_adapter(name)` activates one, `cma.train` trains it,
+`model.save_adapter` and `load_adapter` write and read it. Your own class works, too:
 `model.add_adapter(name, YourMethod)`.
 """
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class AdapterWithoutSharing(CrossModalAdapter):
-    """The paper's ablation: the same adapter with `shared_dim` 0: the towers share nothing."""
+    """The paper's ablation: the adapter with `shared_dim` 0, so that the towers share nothing."""
 
     NAME = WITHOUT_SHARING
     defaults = {"shared_dim": 0}
@@ -87,8 +87,7 @@ def attach(
 
 
 def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
-    """Return the options for `attach` of a method on a dataset, as in the paper's table for such
-    data.
+    """Return a method's options for `attach`, as in the paper's table for data like `dataset`.
 
     The cross-modal adapter gets r and d_s of the dataset's recipe, TempMe its number of frames.
     """
@@ -105,9 +104,7 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
 def why_not(
     method: str | type[Method], dataset: RetrievalDataset, precision: str = "float32"
 ) -> str:
-    """Return why a method does not work on such data or in this precision, or an empty string if it
-    does.
-    """
+    """Return why a method does not work on such data or in this precision; "" if it works."""
     method_class = class_of(method)
     works = dataset.kind in method_class.kinds and (method_class.halves or precision != "fp16")
     return "" if works else method_class.why_not

@@ -48,7 +48,9 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor, rows: Tensor | float = 1.0) -> Tensor:
-        """Return what is added [.., D]; `rows` [r, 1] are factors for the rows of `down.weight`."""
+        """Return the bottleneck's output [.., D]; `rows` [r, 1] are factors for the rows of
+        `down.weight`.
+        """
         middle = F.linear(x, (rows * self.down.weight).to(x.dtype), self.down.bias.to(x.dtype))
         return linear(self.up, ACTIVATIONS[self.activation](middle))
 
@@ -69,8 +71,8 @@ class Bottlenecks(Method):
 class AdapterATTN(Bottlenecks):
     """Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP", after the attention
     alone: its output z becomes z + up(act(down(z))) before the residual, in both towers (2.0M).
-    Small weights (std 0.01) start it near CLIP. It is a cross-modal adapter that is wider, shares
-    nothing and has no MLP part.
+    Small weights (std 0.01) start it near CLIP. It equals a wider cross-modal adapter without a
+    shared part and without an MLP part.
     """
 
     NAME = "Adapter-ATTN"
@@ -133,8 +135,8 @@ class TiedBottlenecks(Bottlenecks):
     """The cross-modality tying of Jin et al. 2024, "MV-Adapter: Multimodal Video Adapter for
     Parameter Efficient Video Text Retrieval", without its attention over frames. After each MLP,
     0.1 times a bottleneck is added (`up` starts at 0). In the last layers both towers share a
-    vector; each tower projects it to factors for the rows of `down`. Not among the paper's rows;
-    2.0M.
+    vector; each tower projects it to factors for the rows of `down`. The paper's tables do not have
+    it; 2.0M.
     """
 
     NAME = "MV-Adapter tying"
@@ -176,14 +178,14 @@ class TiedBottlenecks(Bottlenecks):
 
 
 def start_at_clip(method: Method) -> None:
-    """Set `up` to 0, so that no bottleneck adds anything yet; `down` starts as torch starts it."""
+    """Set `up` to 0, so that no bottleneck adds anything yet; `down` keeps its initial values."""
     for module in method.modules():
         if isinstance(module, Bottleneck):
             nn.init.zeros_(module.up.weight)
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a layer in the precision of x: adapters stay float32 even if the backbone is not."""
+    """Apply a layer in the precision of x, because adapters stay float32 whatever the backbone."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
 
 

@@ -1,4 +1,4 @@
-"""LoRA, by the library `peft`: a low-rank product is added to the projections of attention."""
+"""LoRA, by the library `peft`, which adds a low-rank product to the projections of attention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LoraOptions:
 
     Args:
         rank: the width r between A and B.
-        alpha: how much is added.
+        alpha: the strength of what is added.
         targets: which linear layers of both towers are adapted, by CLIP's names: q_proj, k_proj,
             v_proj and out_proj of the attention, fc1 and fc2 of the MLP.
 
@@ -69,7 +69,7 @@ class LoRA(Method):
             )
             try:
                 inject_adapter_in_model(config, clip)
-            finally:  # also if peft refuses one target after it has replaced others
+            finally:  # even if peft refuses one target after replacing others
                 self.wrappers = {n: m for n, m in clip.named_modules() if hasattr(m, "lora_A")}
                 for name in self.wrappers:
                     owner, _, child = name.rpartition(".")

@@ -1,8 +1,8 @@
 """Methods that add learnt tokens to the input of the towers' layers: CoOp, VPT, VL-Prompt, MaPLe.
 
 In a caption they come after its start token (SigLIP has none), in a picture after its patches
-(SigLIP pools them too). `prompt(i)` [n, D] gives the tokens at the input of layer i. Layers beyond
-the prompted ones take what the layer before has made of them.
+(SigLIP pools them too). `prompt(i)` [n, D] gives the tokens at the input of layer i. Later layers
+take the tokens as the layer before them returns them.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ class PromptOptions:
 
 
 class Prompted(Method):
-    """Learnt tokens for the `towers`, one or both; its parameters `vision` and `text` are [depth,
-    n, D].
-    """
+    """Learnt tokens for one or both `towers`; parameters `vision` and `text` are [depth, n, D]."""
 
     Options: ClassVar[type] = PromptOptions
     scales = False  # a token is either there or not
@@ -96,7 +94,7 @@ class Prompted(Method):
         return getattr(self, tower)[layer]
 
     def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Add the prompts of each tower that has some."""
+        """Add the prompts of each tower that has any."""
         for tower in self.towers:
             add = prompt_text if tower == "text" else prompt_vision
             yield from add(
@@ -105,9 +103,9 @@ class Prompted(Method):
 
 
 class CoOp(Prompted):
-    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors are
-    put before every caption (4 x 512, 0.002M), only at the input of the text tower. The position
-    table is not lengthened: a caption that no longer fits loses its last words.
+    """Zhou et al. 2022, "Learning to Prompt for Vision-Language Models": learnt word vectors come
+    before every caption (4 x 512, 0.002M), only at the input of the text tower. The position table
+    stays as it is, so a caption that no longer fits loses its last words.
     """
 
     NAME = "CoOp"
@@ -138,8 +136,8 @@ class VLPrompt(Prompted):
 class MaPLe(Prompted):
     """Khattak et al. 2023, "MaPLe: Multi-modal Prompt Learning": deep text prompts, and the vision
     prompts of the same layer are a linear function of them (12 x (512 -> 768), 4.8M with 5 tokens):
-    the towers are tied by their prompts. In towers of unequal depth the layers of the shallower one
-    get them.
+    the towers are tied by their prompts. In towers of unequal depth, as many layers get prompts as
+    the shallower one has.
     """
 
     NAME = "MaPLe"
@@ -209,8 +207,8 @@ def _embedded(prompt: Callable, at: slice, module: nn.Module, inputs: tuple, x: 
 def _make_room(
     family: Family, at: slice, tower: Backbone, inputs: tuple, named: dict
 ) -> tuple[tuple, dict]:
-    """Insert filler ids into `input_ids` [T, L] at the places `at`; cut to the context, but keep
-    the end.
+    """Insert filler ids into `input_ids` [T, L] at the places `at`; truncate to the context, but
+    keep the end token.
     """
     ids = named["input_ids"]
     config = tower.config

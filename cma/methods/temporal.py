@@ -40,8 +40,8 @@ class TemporalOptions:
 class STAdapter(Method):
     """Pan et al. 2022, "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning": before
     each attention of the vision tower, up(convolution(down(x))) is added to the patches. The
-    convolution is depth-wise, over a clip's frames, and starts at 0. 7.1M: the paper's 7.2M within
-    2 %; text is CLIP's.
+    convolution is depth-wise, over a clip's frames, and starts at 0. It has 7.1M parameters, within
+    2 % of the paper's 7.2M; the text tower is CLIP's.
     """
 
     NAME = "ST-Adapter"
@@ -78,7 +78,9 @@ class STAdapter(Method):
                 yield layer.register_forward_pre_hook(partial(self.add, depth, scale))
 
     def add(self, depth: int, scale: float, layer: nn.Module, inputs: tuple) -> tuple:
-        """Return the layer's inputs; each patch with what comes from frames around its own."""
+        """Return the layer's inputs, with the convolution over neighbouring frames added to each
+        patch.
+        """
         # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
         x = inputs[0]
         mask = self.frame_mask
@@ -89,7 +91,7 @@ class STAdapter(Method):
         down, up = (cast(nn.Linear, layers[depth]) for layers in (self.down, self.up))
         h = linear(down, patches).unflatten(0, mask.shape)  # [V, F, P, r]
         rows = round(h.shape[2] ** 0.5)
-        h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, as beyond the end of a clip
+        h = h * mask.to(h)[:, :, None, None]  # padding becomes 0, like frames beyond the end
         h = h.unflatten(2, (rows, -1)).permute(0, 4, 1, 2, 3)  # [V, r, F, rows, columns]
         convolution = self.convolution[depth]
         h = (
@@ -124,10 +126,10 @@ class TempMe(LoRA):
     across neighbouring clips, which are joined step by step until one is left (12 frames become 6
     clips, 3, 1; 0.5M at r 8). A token counts in attention as often as tokens were merged into it.
 
-    The numbers are the defaults of the authors' command line. Where we had no more than that, it is
-    ours: we merge before a layer, not inside it, compare tokens by their cosine, and take the mean
-    of class tokens. A clip of fewer frames shows some of them twice. Each frame gets the embedding
-    of the clip that it is part of.
+    The numbers are the defaults of the authors' command line. The rest is our own choice: we merge
+    before a layer, not inside it, compare tokens by their cosine, and take the mean of class
+    tokens. A clip of fewer frames shows some of them twice. Each frame gets the embedding of the
+    clip that it is part of.
     """
 
     NAME = "TempMe"
@@ -144,11 +146,11 @@ class TempMe(LoRA):
             raise ValueError(f"{self.NAME}: {model.family.name} has no class token to be joined")
         steps = factors(options.frames)
         depth = self.layers["vision"]
-        self.joins: dict[int, list[int]] = {}  # clips that become one, before these layers
+        self.joins: dict[int, list[int]] = {}  # how many clips are joined before a layer
         for i, clips in enumerate(steps):
             at = max(0, depth - 1 - len(steps) + i)
             self.joins.setdefault(at, []).append(clips)
-        # where in its clip a frame is
+        # embeddings of a frame's place in its clip
         self.places = nn.Parameter(torch.zeros(options.frames, self.widths["vision"]))
         self.sizes: dict[int, Tensor] = {}  # [B, N] by layer: how many tokens each one was
 
@@ -191,7 +193,7 @@ class TempMe(LoRA):
         used = -(-there // size) * size
         slot = torch.arange(int(used.max()), device=mask.device)
         frame = torch.minimum(slot * there // used, there - 1)
-        order = (~mask).int().argsort(dim=1, stable=True)  # those that are no padding come first
+        order = (~mask).int().argsort(dim=1, stable=True)  # padding comes last
         number = (mask.cumsum(1) - 1).clamp(min=0)
         return order.gather(1, frame), -(-number * used // there)
 
@@ -209,7 +211,7 @@ class TempMe(LoRA):
         x, sizes = x.unflatten(0, (-1, clips)), sizes.unflatten(0, (-1, clips))
         first = self.first
         token, size = x[:, :, :first].mean(1), sizes[:, :, :first].sum(1)
-        # patches of one place in turn, so that those of even clips are compared with the odd ones'
+        # order patches by place, so that those of even clips are compared with those of odd clips
         x, sizes = (of[:, :, first:].transpose(1, 2).flatten(1, 2) for of in (x, sizes))
         x, sizes = torch.cat([token, x], 1), torch.cat([size, sizes], 1)
         for kept, period in ((self.options.across, clips), (self.options.within, 2)):
@@ -241,7 +243,7 @@ class TempMe(LoRA):
 
 
 def factors(number: int) -> list[int]:
-    """The prime factors of a number, the smallest first: 12 is 2 · 2 · 3."""
+    """Return the prime factors of a number in ascending order: [2, 2, 3] for 12."""
     found, divisor = [], 2
     while number > 1:
         while number % divisor == 0:
@@ -252,16 +254,16 @@ def factors(number: int) -> list[int]:
 
 
 def merged(x: Tensor, sizes: Tensor, sources: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Merge the `count` sources that are most like another token, each into the one it is most
-    like (Bolya et al. 2023, "Token Merging: Your ViT But Faster").
+    """Merge the `count` sources most similar to another token into that token (Bolya et al. 2023,
+    "Token Merging: Your ViT But Faster").
 
-    A merged token is the mean of what it was, weighted by sizes.
+    A merged token is the mean of its parts, weighted by their sizes.
 
     Args:
         x: Tokens [B, N, D].
-        sizes: [B, N], how many tokens each one was.
+        sizes: [B, N], how many original tokens each one stands for.
         sources: [N], which tokens may be merged into one of the others.
-        count: How many; less if there are fewer sources, none if nothing else is there.
+        count: How many to merge; fewer if there are fewer sources, none if all tokens are sources.
 
     Returns:
         The tokens [B, N − count, D], sources first, and their sizes.

@@ -1,7 +1,6 @@
-"""Methods that train tensors of CLIP itself: all, the last layers or the projections; and
-zero-shot: none.
+"""Methods that train CLIP's own tensors (all, the last layers or the projections), and zero-shot.
 
-The tensors that train are copies. While the method acts they replace CLIP's own, which are never
+They train copies. While the method is active, these replace CLIP's own tensors, which are never
 written to. Once the method is removed, the backbone is bitwise as it was loaded.
 """
 
@@ -51,8 +50,7 @@ class ZeroShot(Method):
 
 
 class Tuning(Method):
-    """The base class of methods that train copies of CLIP's tensors: of those that `trains`
-    selects.
+    """The base class of methods that train copies of CLIP's tensors, chosen by `trains`.
 
     `scale` interpolates from CLIP's tensors to the tuned ones (Wortsman et al. 2022, "Robust
     fine-tuning of zero-shot models"); such a blend is only for evaluation. Raises ValueError for a
@@ -76,7 +74,7 @@ class Tuning(Method):
                     self.register_parameter(name.replace(".", "/"), copy)
         if not self._parameters:
             raise ValueError(
-                f"{self.NAME}: {self.family.name} has nothing of what it trains; take partial"
+                f"{self.NAME}: {self.family.name} has none of the tensors it trains; use partial"
             )
 
     def trains(self, name: str) -> bool:

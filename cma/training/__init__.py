@@ -1,11 +1,11 @@
-"""Training and evaluating an adapter, and the record that a run leaves.
+"""Train and evaluate an adapter, and record the run.
 
-A run reads from the top of `loop.train`: `choose_splits` opens the data, `Run.epochs` goes through
+To follow a run, start at `loop.train`: `choose_splits` opens the data, `Run.epochs` goes through
 them, `Run.step` does one update (`train_step`, `batch_gradient`), and `encode` and `evaluate` give
 the recalls. Everything around this core has its own module: several processes (`devices`), memory
-and hours beforehand (`planning`), going on after a stop (`resume`, `stopping`), what a run says and
-draws (`record`, `words`), batches in less memory (`grad_cache`), and the authors' optimiser and
-half precision (`authors`).
+and hours beforehand (`planning`), continuing after a stop (`resume`, `stopping`), the record,
+messages and curve of a run (`record`, `words`), batches in less memory (`grad_cache`), and the
+authors' optimiser and half precision (`authors`).
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""Train what a JSON file describes: `python -m cma.training run.json`.
+"""Run the training that a JSON file describes: `python -m cma.training run.json`.
 
-On several GPUs it is `accelerate launch -m cma.training run.json`; docs/several-gpus.md says more.
+On several GPUs, use `accelerate launch -m cma.training run.json` (see docs/several-gpus.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .loop import train
 from .planning import plan
 from .words import sentence
 
-# these are printed in one line; any other error keeps its traceback
+# we print these in one line; any other error keeps its traceback
 USER_ERRORS = (
     ValueError,
     OSError,
@@ -41,7 +41,7 @@ class RunDescription:
     """The content of `run.json`, for `python -m cma.training`; only `data` has no default.
 
     `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of
-    TrainConfig that differ from the recipe's. `adapter` holds such fields of AdapterConfig, or the
+    TrainConfig that differ from the recipe's. `adapter` holds the same for AdapterConfig, or the
     options of another `method` of `cma.methods`. The config's `seed` also decides the initial
     weights.
     """
@@ -54,7 +54,9 @@ class RunDescription:
     config: dict = field(default_factory=dict)
 
     def build(self, device: torch.device) -> tuple[RetrievalModel, RetrievalDataset, TrainConfig]:
-        """Return what `cma.train` takes. Raises ValueError or OSError that says what is wrong."""
+        """Return the arguments of `cma.train`. Raises ValueError or OSError that says what is
+        wrong.
+        """
         dataset = data.load(self.data, "train")
         recipe = recipes.recipe(dataset.recipe)
         config = recipe.train_config(self.recipe).merge(self.config)
@@ -67,7 +69,7 @@ class RunDescription:
 
 
 def keys(of: type) -> str:
-    """Return the fields of a dataclass with their defaults, a line each."""
+    """Return the fields of a dataclass with their defaults, one per line."""
     lines = []
     for one in dataclasses.fields(of):
         default = one.default_factory() if one.default_factory is not MISSING else one.default
@@ -76,7 +78,7 @@ def keys(of: type) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its status. USER_ERRORS are one line on stderr, and status 1."""
+    """Run the command and return its status: 1 after one of USER_ERRORS, printed in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m cma.training",
         description=f"{__doc__}\nKeys of run.json, with their defaults:\n{keys(RunDescription)}\n\n"
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
-    parser.add_argument("--plan", action="store_true", help="say memory, time and hours, and stop")
+    parser.add_argument("--plan", action="store_true", help="print memory and hours, then stop")
     options = parser.parse_args(arguments)
     log_to_stdout()
     number = os.environ.get("RANK", "0")

@@ -1,6 +1,6 @@
 """The authors' arithmetic: their optimiser, its schedule, and half precision throughout.
 
-Only a run that asks for `optimizer="bert_adam"` or `precision="fp16"` (recipe "paper") meets it.
+Only runs with `optimizer="bert_adam"` or `precision="fp16"` (recipe "paper") use it.
 
 In the authors' runs these are float16: weights and biases of linear layers, attention, the patch
 convolution and both projections; activations; the adapter, its gradients, the norm they are clipped
@@ -24,7 +24,7 @@ from ..patching import TOWERS
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam without bias correction and with decoupled decay, as the authors' (paper section 4.1).
+    """The authors' optimiser: Adam without bias correction, with decoupled decay (section 4.1).
 
     p ← p − lr (m / (√v + ε) + decay · p), where m and v are the running means of g and g². Each
     product and sum is rounded to the precision of p, in the order of the authors' code: in half
@@ -45,7 +45,7 @@ class BertAdam(torch.optim.Optimizer):
         )
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # without a closure: nobody gives one
+    def step(self) -> None:  # type: ignore[override]  # takes no closure, as nobody gives one
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
@@ -77,14 +77,14 @@ def warmup_cosine(step: int, total: int, warmup: float) -> float:
 
 
 def halve(model: RetrievalModel) -> Callable[[], None]:
-    """Put CLIP and the active adapter into half precision; returns a function that undoes it."""
+    """Put CLIP and the active adapter into half precision; return a function that undoes it."""
     adapter = model.get_adapter(model.active).half()
     kept, hooks = [], []  # (backbone's parameter, its own tensor); hook handles
 
     def to_half(parameter: nn.Parameter, dtype: torch.dtype = torch.float16) -> None:
-        # else it is a trained one in CLIP's place: not put back
+        # a float16 one is trained in CLIP's place: not put back
         if parameter.dtype != torch.float16:
-            kept.append((parameter, parameter.data.cpu()))  # a GPU has no room for both
+            kept.append((parameter, parameter.data.cpu()))  # a GPU may not have room for both
         parameter.data = parameter.data.half().to(dtype)
 
     embeddings = [tower_of(model.clip, tower).embeddings for tower in TOWERS]
@@ -96,7 +96,7 @@ def halve(model: RetrievalModel) -> Callable[[], None]:
             hooks.append(module.register_forward_pre_hook(lambda _, inputs: inputs[0].float()))
         if isinstance(module, nn.LayerNorm | nn.Embedding) or module in embeddings:
             hooks.append(module.register_forward_hook(lambda _, inputs, output: output.half()))
-    # no module of their own, so no hook rounds them
+    # these belong to no module of their own, so no hook rounds them
     for name, token in model.clip.named_parameters():
         if name.endswith("class_embedding"):
             to_half(token, token.dtype)

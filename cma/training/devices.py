@@ -1,9 +1,9 @@
-"""One process, or several that train as one, which `accelerate launch` or `torchrun` start.
+"""Train in one process, or in several as one, started by `accelerate launch` or `torchrun`.
 
 Each process embeds its share of a batch. The embeddings are gathered, every process computes the
 loss of the whole batch, and its backward pass goes only through its own rows. The sum of the
 gradients over the processes is the gradient of the whole batch in one process. Only the first
-process writes files and prints. What is exchanged goes through accelerate, which one process alone
+process writes files and prints. They exchange tensors through accelerate, which a single process
 does not import. A process that fails tells the others at their next exchange, and all of them end.
 """
 
@@ -42,7 +42,7 @@ class Stopped(RuntimeError):
 
 @dataclass(frozen=True)
 class Team:
-    """The processes of a run, as one of them sees it. One alone has nothing to exchange."""
+    """The processes of a run, seen from one of them. A single process has nothing to exchange."""
 
     rank: int = 0  # which process, from 0
     count: int = 1  # of how many
@@ -71,8 +71,8 @@ class Team:
     def exchange(self, number: int = 0, failed: str = "") -> list[int]:
         """Return the numbers of all processes, in order; each calls this with its own, from 0.
 
-        All that processes exchange begins with this, so one that has `failed` (its reason) meets
-        the others here, whatever they exchange next. Then Stopped is raised in all of them.
+        Every exchange begins with this call, so a process that has `failed` (its reason) meets the
+        others here, whatever they exchange next. Then all of them raise Stopped.
         """
         if self.count == 1:
             return [number]
@@ -90,7 +90,7 @@ class Team:
     def all_gather(self, value: T) -> list[T]:
         """Return the values of all processes, in order; each calls this with its own `value`.
 
-        They are pickled; what is exchanged at each step is not (`exchange`, `gather`, `add_up`).
+        They are pickled; the exchanges of each step are not (`exchange`, `gather`, `add_up`).
         """
         if self.count == 1:
             return [value]
@@ -109,7 +109,7 @@ class Team:
     def agree_on_memory(self) -> Iterator[None]:
         """Run a part that each process computes alone. If one lacks memory, all raise MemoryError.
 
-        So all can try again with less. Other errors end the process.
+        Then all can try again with less. Other errors end the process.
         """
         lacking = None
         try:
@@ -127,7 +127,7 @@ class Team:
     def gather(self, *own: Any) -> tuple[Any, ...]:
         """Return the rows of all processes, in order; gradients flow only to this process's.
 
-        `own` are tensors, sequences or None, which stays None. Each process may have another number
+        `own` are tensors, sequences or None, which stays None. Processes may have different numbers
         of rows.
         """
         if self.count == 1:
@@ -160,7 +160,7 @@ class Team:
     def once(self, factor: Tensor) -> Tensor:
         """Return `factor`, to which a gradient flows in the first process only.
 
-        It acts on the whole loss, so each process would give it the whole gradient.
+        It acts on the whole loss, so otherwise each process would give it the whole gradient.
         """
         return factor if self.first else factor.detach()
 
@@ -170,7 +170,7 @@ ALONE = Team()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Yield the team of this process: all of its launch (`WORLD_SIZE`), each on its own `device`.
+    """Yield the team of this process: all processes of its launch, each on its own `device`.
 
     An error inside reaches the others at their next exchange. Raises ImportError without
     accelerate, and ValueError for an incomplete launch, or a `device` that is the GPU of another
@@ -189,20 +189,20 @@ def joined(device: torch.device) -> Iterator[Team]:
         )
     if device.type == "cuda" and device.index != int(number):
         raise ValueError(f"the model of this process is on {device}, expected cuda:{number}")
-    # it knows the launchers, and what each kind of device needs
+    # accelerate knows the launchers, and the needs of each kind of device
     from accelerate import PartialState
 
     state = PartialState(cpu=device.type != "cuda", timeout=PATIENCE)
     atexit.register(state.destroy_process_group)
     team = Team(state.process_index, state.num_processes)
     try:
-        team.exchange()  # NCCL takes its memory here, before `plan` measures what is free
+        team.exchange()  # NCCL allocates memory here, before `plan` measures how much is free
         yield team
-        team.exchange()  # a run has ended well if it has in all processes
+        team.exchange()  # a run has succeeded only if it has in all processes
     except Stopped:
         raise
     except BaseException as error:
-        # those that exchange nothing meanwhile are ended by the launcher, once this process has
+        # processes that exchange nothing meanwhile are ended by the launcher, after this one
         leaving = threading.Timer(TELLING, _leave, [error])
         leaving.daemon = True
         leaving.start()
@@ -228,7 +228,7 @@ def _device() -> torch.device:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Wrap an exchange. Raises Stopped if it fails, mostly because another process has ended."""
+    """Wrap an exchange. Raises Stopped if it fails, usually because another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -239,7 +239,7 @@ def _connected() -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a step ran out of memory, on a GPU or a CPU, so that less may fit."""
+    """Return whether a step ran out of memory, on a GPU or a CPU, so that a smaller one may fit."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = ("can't allocate memory", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
@@ -247,7 +247,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def choose_device() -> torch.device:
-    """Return the GPU of this process; the CPU without one or with `ACCELERATE_USE_CPU` (`--cpu`).
+    """Return this process's GPU; the CPU without a GPU, or with `ACCELERATE_USE_CPU` (`--cpu`).
 
     Raises ValueError if a machine has more processes than GPUs.
     """

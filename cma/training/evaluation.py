@@ -21,7 +21,7 @@ from .reading import Pixels, load_media, model_frames
 from .record import RunRecord
 from .step import NotFinite
 
-FRAMES = 128  # so many are embedded at a time
+FRAMES = 128  # embedded at a time
 
 
 class Embeddings(NamedTuple):
@@ -31,7 +31,7 @@ class Embeddings(NamedTuple):
     frames: Tensor
     mask: Tensor
     text_to_item: Tensor
-    cut: int  # number of captions that were cut
+    cut: int  # how many captions were truncated
 
 
 def encode(
@@ -44,11 +44,12 @@ def encode(
 ) -> Embeddings:
     """Embed every caption and frame of a split, in eval mode, for `compare`.
 
-    Other threads that use the model wait. Workers and "bf16" are those of a `TrainConfig`; only
+    Other threads that use the model wait. It uses the workers and "bf16" of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
-    each returns all embeddings, the same as one process alone. `tokens` is what `model.tokenize`
-    returns for the captions. Raises TypeError if `dataset` is not a split or `config` not a config,
-    ValueError for an item without captions (named), NotFinite if an embedding is infinite or NaN.
+    each returns all embeddings, the same as a single process would. `tokens` is what
+    `model.tokenize` returns for the captions. Raises TypeError if `dataset` is not a split or
+    `config` not a config, ValueError for an item without captions (named), NotFinite if an
+    embedding is infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(
@@ -120,12 +121,12 @@ def evaluate(
     Args:
         model: with an active adapter, or without one for zero-shot.
         dataset: the split.
-        config: how captions and media are read and compared; by default as the active adapter was
-            trained (`RetrievalModel.reading`).
+        config: how to read and compare captions and media; by default as in the active adapter's
+            training (`RetrievalModel.reading`).
         pixels: the reader of media; a new one by default.
         samples: draws of the bootstrap; 0 gives no intervals.
         team: the processes that share the work.
-        encoded: the result of `encode`, so that nothing is embedded again.
+        encoded: the result of `encode`, if you have it.
 
     Returns:
         The dict of `cma.metrics.retrieval_metrics`, with `split`, `similarity`, `texts`, `items`,
@@ -181,19 +182,18 @@ def evaluate_and_record(
     config: TrainConfig,
     encoded: Embeddings | None = None,
 ) -> RunRecord:
-    """Evaluate `model` with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
+    """Evaluate a model with its active adapter, or zero-shot, and write `runs_dir/name/run.json`.
 
-    Other threads that use the model wait until it is encoded. `encoded` is the result of `encode`;
-    without it the split is embedded here. Raises ValueError if the folder holds a training run, and
-    for an adapter at another scale than 1, which a record cannot tell; OSError if the folder cannot
-    be written to.
+    Other threads that use the model wait until the split is encoded; `encoded` is the result of
+    `encode`, if you have it. Raises ValueError if the folder holds a training run, or the adapter's
+    scale is not 1, which a record cannot say; OSError if the folder cannot be written to.
     """
     if config.precision == "fp16":  # see `encode`
         config = config.merge({"precision": "float32"})
     with model.lock, model.using(model.active, model.scale):
         if model.scale != 1:
             raise ValueError(
-                f"a record is of an adapter at scale 1, not {model.scale}; use cma.evaluate, or "
+                f"a record needs an adapter at scale 1, not {model.scale}; use cma.evaluate, or "
                 "model.set_adapter(name)"
             )
         record = RunRecord.describe(model, dataset, config)

@@ -1,8 +1,8 @@
 """The gradient of a batch, part by part, in the memory of one part (GradCache).
 
 Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup". Every
-pair is still a negative of all others: all pairs are embedded without a graph, the loss of all
-gives the gradient of each embedding, and each part is embedded again to carry its own back.
+pair is still a negative for all others: we embed all pairs without a graph, compute from their loss
+the gradient of each embedding, and then embed each part again to carry its gradient back.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ def backward_in_parts(
     loss_of: Callable[[Tensor, Tensor], Tensor],
     team: Team,
 ) -> Tensor:
-    """Set the `.grad` of the active adapter's parameters; returns the loss of all parts.
+    """Set the `.grad` of the active adapter's parameters; return the loss of all parts.
 
-    `embed` gives a part's text [B, D] and frames [B, F, D], and `loss_of` the loss of those of all
-    parts. Gradients of parts and processes are summed in float32 (float64 stays), rounded once.
+    `embed` returns a part's text [B, D] and frames [B, F, D], and `loss_of` the loss of all parts'
+    embeddings. Gradients of parts and processes are summed in float32 (float64 stays) and rounded
+    once.
     """
     parameters = model.trainable_parameters()
     before = random_state(model.device)
@@ -40,7 +41,7 @@ def backward_in_parts(
     loss = loss_of(text, frames)
     with team.agree_on_memory():
         loss.backward()
-        set_random_state(model.device, before)  # each part with the same dropout as above
+        set_random_state(model.device, before)  # the same dropout for each part as above
         sums: list[Tensor | None] = [None] * len(parameters)
         sizes = [len(part.input_ids) for part in parts]
         gradients = (cast(Tensor, side.grad).split(sizes) for side in (text, frames))
@@ -57,12 +58,12 @@ def backward_in_parts(
 
 
 def widened(gradient: Tensor) -> Tensor:
-    """Return a gradient in float32 at least, in which it can be summed."""
+    """Return a gradient in at least float32, for summing."""
     return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 def _add_gradient(total: Tensor | None, parameter: Tensor) -> Tensor | None:
-    """Return `total` with the gradient of a parameter, which then has none, in float32 at least."""
+    """Move the gradient of a parameter into `total`, in at least float32, and return `total`."""
     gradient = parameter.grad
     parameter.grad = None
     if gradient is None:
@@ -95,7 +96,7 @@ def set_random_state(device: torch.device, state: list[Tensor]) -> None:
 
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the random generators of a device; afterwards they go on as if nothing had happened."""
+    """Seed the random generators of a device inside a `with`, and restore their state after it."""
     before = random_state(device)
     for one in generators(device):
         one.manual_seed(seed)

@@ -29,8 +29,8 @@ from .splits import Splits, choose_splits, epoch_batches, epoch_size, remarks
 from .step import NotFinite, norms, train_step
 from .stopping import Stopping
 
-CURVE_POINTS = 50  # points of the curve per epoch: so many, or up to twice as many
-CHECKPOINT_SECONDS = 300  # at most so much work is lost when a run is killed
+CURVE_POINTS = 50  # points of the curve per epoch, up to twice as many
+CHECKPOINT_SECONDS = 300  # the most work that a killed run loses
 
 
 def train(
@@ -42,25 +42,25 @@ def train(
 ) -> RunRecord:
     """Train the active adapter on a train split, keep the best epoch, and evaluate it.
 
-    `runs_dir/name` gets the kept adapter and its card, `best/` and `last/`, `run.json`, `curve.png`
-    and `checkpoint.pt`, which is also written every five minutes. A run with the same settings,
-    items and initial weights is resumed from there, or returned if it is finished. Ctrl-C and
-    SIGTERM end it after the current step, with a checkpoint. If memory runs out, the micro-batch is
-    halved and the run goes on with the same step.
+    Into `runs_dir/name` it writes the kept adapter and its card, `best/` and `last/`, `run.json`,
+    `curve.png` and, every five minutes, `checkpoint.pt`. The same call (same settings, items and
+    initial weights) resumes a run from there, or returns a finished one. Ctrl-C and SIGTERM end a
+    run after the current step, with a checkpoint. If memory runs out, the run halves the
+    micro-batch and repeats the step.
 
     The same seed, initial adapter and number of threads give the same result, bitwise on a CPU in
-    float32. The global random state is not changed. Other threads may use the model meanwhile: they
-    wait for a step or an evaluation, and with "fp16" find CLIP in half precision until the run
-    ends. Do not start another run or plan on this CLIP meanwhile. All processes of a launch train
+    float32. The global random state is not changed. Other threads may use the model during a run:
+    they wait for a step or an evaluation, and with "fp16" find CLIP in half precision until the run
+    ends. Do not start another run or plan on this CLIP before that. All processes of a launch train
     as one.
 
     Args:
-        model: with an active adapter, whose weights are the run's initial ones.
+        model: with an active adapter, whose weights are the initial weights.
         dataset: a train split; the folder's other splits are used for validation and the final
             recall.
         config: the settings of the run.
         on_epoch: called with the record after every epoch.
-        team: the processes of this launch, if they are joined already.
+        team: the processes of this launch, if you have joined them already.
 
     Returns:
         The record of the run, as in `run.json`.
@@ -96,8 +96,8 @@ def train(
         with devices.joined(model.device) as team:
             return train(model, dataset, config, on_epoch, team)
 
-    # everything is opened once, and what can be wrong is found before the first step
-    # another thread may choose another adapter from here on
+    # open everything once, so that mistakes show before the first step
+    # from here on another thread may activate another adapter
     name = cast(str, model.active)  # `check_training` has seen one
     method = model.get_adapter(name)
     splits = choose_splits(dataset, config)
@@ -110,8 +110,7 @@ def train(
     team.say("\n".join([words.found(record, dataset.expected), *remarks(splits, config)]))
     if state and state.record.finished:
         team.say(
-            f"{record.folder}: this run was finished on {state.record.finished}; its adapter is "
-            "loaded"
+            f"{record.folder}: this run was finished on {state.record.finished}; loaded its adapter"
         )
         with model.lock:
             resume.set_parameters(method, state.best)
@@ -137,7 +136,7 @@ def train(
 
 
 def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
-    """Return how many of a batch's pairs one process has at most.
+    """Return the most pairs of a batch that one process has.
 
     Raises ValueError if the processes have different runs, or a batch has fewer pairs than
     processes.
@@ -156,20 +155,20 @@ def share_of_a_batch(record: RunRecord, pairs: int, team: Team) -> int:
 
 @dataclass
 class Run:
-    """One run, with what its epochs share; `state` is kept from epoch to epoch and saved."""
+    """One run; its epochs share these fields, and `state` is saved for a resumed run."""
 
     model: RetrievalModel
-    name: str  # of the adapter that is trained
+    name: str  # of the adapter being trained
     method: Method  # this adapter
     splits: Splits
     config: TrainConfig
     state: RunState
     team: Team
-    pairs: int  # of a step in this process that are in memory at once; fewer once memory runs out
+    pairs: int  # in memory at once in this process; fewer once memory runs out
 
     def __post_init__(self) -> None:
         self.record = self.state.record
-        # (token ids, how many captions were cut) of each split, by its name
+        # (token ids, how many captions were truncated) of each split, by name
         self.tokens = {
             split.split: self.model.tokenize(split.captions, self.config.max_words)
             for split in filter(None, self.splits)
@@ -181,7 +180,7 @@ class Run:
             self.team.say(f"{cut:,} of {captions:,} captions were cut to {max_tokens} tokens")
 
     def begin(self) -> None:
-        """Choose the micro-batch, put the model into its precision, and load what was saved."""
+        """Choose the micro-batch, set the model's precision, and load a saved state, if any."""
         config = self.config
         state = self.state
         team = self.team
@@ -196,20 +195,20 @@ class Run:
             # all processes start from the same adapter: the saved one, or the first process's
             start = state.last or team.on_rank0(lambda: resume.copy_parameters(self.method))
             resume.set_parameters(self.method, start)
-            self.method.reading = config.reading()  # goes with the adapter when it is saved
+            self.method.reading = config.reading()  # saved with the adapter
             if state.last:
                 team.say(
                     f"{self.record.folder}: resumed after epoch {len(self.record.history)} and "
                     f"{len(state.epoch.losses)} steps of {config.epochs} epochs"
                 )
                 self.optimizer.load_state_dict(state.optimizer)
-                state.last, state.optimizer = [], {}  # the model and the optimiser hold them now
-        if team.first and config.if_exists == "replace":  # only now that nothing is missing
+                state.last, state.optimizer = [], {}  # the model and the optimiser have them now
+        if team.first and config.if_exists == "replace":  # only now: nothing is missing
             for path in resume.own_files(self.record.folder):
                 path.unlink(missing_ok=True)
 
     def epochs(self, on_epoch: Callable[[RunRecord], None] | None) -> None:
-        """Run the epochs that are left; after each, save `last/`, a new `best/`, the checkpoint."""
+        """Run the remaining epochs; after each, save `last/`, a new `best/` and the checkpoint."""
         record = self.record
         for epoch in range(len(record.history), self.config.epochs):
             entry = self.epoch(epoch)
@@ -229,9 +228,9 @@ class Run:
                 on_epoch(record)
 
     def epoch(self, epoch: int) -> dict:
-        """Train on an epoch's (from 0) batches that are left; returns its entry of the history.
+        """Train on the remaining batches of an epoch (from 0); return its entry of the history.
 
-        A checkpoint is written every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that
+        It writes a checkpoint every `CHECKPOINT_SECONDS`, and when the run stops: for a loss that
         is not finite, media that cannot be read, too little memory, Ctrl-C or SIGTERM.
         """
         config = self.config
@@ -242,7 +241,7 @@ class Run:
         total = config.epochs * len(order)
         every = max(1, len(order) // CURVE_POINTS)  # steps per point of the curve
 
-        # the workers read batches ahead; each process reads its own share of each batch
+        # workers read batches in advance; each process reads its own share of each batch
         shares = [self.team.own(batch) for batch in order[done:]]
         batches = read_batches(training, self.ids, self.pixels, shares, config.workers)
         title = f"epoch {epoch + 1}/{config.epochs}"
@@ -254,7 +253,7 @@ class Run:
                 rate = config.lr * optim.rate_factor(config.optimizer, step, total, config.warmup)
                 loss = self.step(step, batch, rate)
 
-                # the step is complete, so from here on it counts
+                # the step is complete, so it counts
                 part.add(step + 1, loss, rate, every)
                 part.seconds = round(time.perf_counter() - start, 3)
                 bar.set_postfix(loss=f"{loss:.3f}", rate=f"{rate:.1e}", refresh=False)
@@ -266,14 +265,14 @@ class Run:
                 if time.perf_counter() - saved >= CHECKPOINT_SECONDS:
                     self.save("last")
                     saved = time.perf_counter()
-            if stopping.asked or self.splits.watched:  # the evaluation may take long, or fail
+            if stopping.asked or self.splits.watched:  # an evaluation may take long, or fail
                 self.save("last")
             stopping.end_if_asked(self.record.folder)
         return part.entry(epoch + 1)
 
     @contextmanager
     def saved_on_error(self, stopping: Stopping) -> Iterator[None]:
-        """If a step fails, save the steps before it, unless the adapter has diverged in them."""
+        """If a step fails, save the steps before it, unless the adapter has already diverged."""
         try:
             yield
         except (MediaError, MemoryError, NotFinite, Stopped):
@@ -319,7 +318,7 @@ class Run:
             self.state.save(resume.copy_parameters(self.method), self.optimizer.state_dict())
 
     def evaluate(self, split: RetrievalDataset, samples: int = 10_000) -> dict:
-        """Return the metrics of the run's adapter on a split; the record has its embeddings."""
+        """Return the metrics of the run's adapter on a split, and record the embeddings."""
         model = self.model
         config = self.config
         with model.using(self.name):
@@ -336,10 +335,7 @@ class Run:
             self.compare_with_zero_shot()
 
     def compare_with_zero_shot(self) -> None:
-        """Say what the adapter gains on the final split, with its interval; `record.gain` has it.
-
-        CLIP without an adapter answers the same captions.
-        """
+        """Print the adapter's gain over CLIP on the final split; keep it in `record.gain`."""
         final, kept = self.splits.final, self.record.encoded
         with self.model.using(None):
             tokens = self.tokens[final.split]
@@ -356,7 +352,7 @@ class Run:
         self.team.say(words.helped(self.record))
 
     def finish(self) -> RunRecord:
-        """Write the adapter, its card, the record and the curve; returns the record."""
+        """Write the adapter, its card, the record and the curve; return the record."""
         record = self.record
         record.seconds = round(sum(entry["seconds"] for entry in record.history), 2)
         record.stamp(self.model.device).hardware |= {"processes": self.team.count}

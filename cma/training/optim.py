@@ -21,13 +21,13 @@ from ..patching import patch_of
 
 
 def prepare(model: RetrievalModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """Prepare a model for training in `config.precision` and return the adapter's optimiser.
+    """Prepare a model for training in `config.precision`, and return the adapter's optimiser.
 
-    "float32" and "bf16" change no tensor: bfloat16 is used by autocast in the forward pass, and the
+    "float32" and "bf16" change no tensor: autocast uses bfloat16 in the forward pass, and the
     adapter's weights stay float32. "fp16" changes the model in place until `restore`. The optimiser
     has two groups, weights with decay and biases without. Raises ValueError if no adapter is
-    active, for a method that cannot be trained in this precision or at this scale, and for a loss
-    that the backbone cannot use.
+    active, if the method cannot be trained in this precision or at this scale, or if the backbone
+    cannot use the loss.
 
     >>> import cma
     >>> model = cma.RetrievalModel.from_pretrained("mini")
@@ -57,7 +57,7 @@ def restore(model: RetrievalModel) -> None:
 
 
 def check_training(model: RetrievalModel, config: TrainConfig) -> None:
-    """Raise ValueError, as `prepare`, if no adapter is active or it cannot be trained so."""
+    """Raise ValueError, like `prepare`, if no adapter is active or it cannot be trained so."""
     if not isinstance(model, RetrievalModel):
         raise TypeError(
             f"expected a cma.RetrievalModel(clip, processor), not {type(model).__name__}"
@@ -74,7 +74,7 @@ def check_training(model: RetrievalModel, config: TrainConfig) -> None:
     model.get_adapter(model.active).check_training(config.precision, model.scale)
     if config.loss == "sigmoid" and not hasattr(model.clip, "logit_bias"):
         raise ValueError(
-            f'{model.family.name} has no logit bias for loss="sigmoid": take "cross_entropy"'
+            f'{model.family.name} has no logit bias for loss="sigmoid": use "cross_entropy"'
         )
 
 
@@ -108,7 +108,7 @@ def rate_factor(name: str, step: int, total: int, warmup: float) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group the rate `lr`."""
+    """Set the rate of every parameter group to `lr`."""
     for group in optimizer.param_groups:
         group["lr"] = lr
 
@@ -121,7 +121,7 @@ def autocast(model: RetrievalModel, precision: str) -> torch.autocast:
 def attention(model: RetrievalModel, precision: str) -> AbstractContextManager:
     """Return a context in which a CPU computes bfloat16 attention by plain products.
 
-    torch's fused kernel is slower for so few tokens: with plain products a step of the offline
+    torch's fused kernel is slower for so few tokens: with plain products a step on the offline
     benchmark takes 0.82 of the time (cross-modal adapter, batch of 128, one thread of an AMD EPYC,
     torch 2.13).
     """

@@ -1,4 +1,4 @@
-"""Estimate what a run needs from its first pairs: memory, time of a step, hours."""
+"""Estimate the memory and time that a run needs, from its first pairs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .step import batch_gradient, recomputed
 
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair
-SPARE = 0.9  # share of the free memory that a run may take
+SPARE = 0.9  # the share of the free memory that a run may take
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
     peak: float  # GiB that a step needs
     free: float  # GiB that the device has for it; infinite if unknown
     fitting: int  # the most pairs at once that fit; 0: not even one does
-    processes: int  # that share a batch; pairs, memory and time are of one of them
+    processes: int  # that share a batch; pairs, memory and time are those of one process
 
     def __str__(self) -> str:
         """Return one line, with what to set if a step does not fit.
@@ -69,13 +69,13 @@ def plan(
 ) -> Plan:
     """Estimate the memory and time that a run on a train split needs, from a few small steps.
 
-    The model and the random state are restored at the end. Do not plan while a run trains on
-    the same CLIP: that would end the run's half precision. In a `team` memory and time are for the
-    share of one process. Raises ValueError as `cma.train`.
+    The model and the random state are restored at the end. Do not plan while a run trains on the
+    same CLIP: that would end the run's half precision. In a `team`, memory and time are for the
+    share of one process. Raises ValueError like `cma.train`.
     """
     optim.check_training(model, config)
     training = choose_splits(dataset, config).training
-    describe_epoch(training, config)  # raises the errors of a run
+    describe_epoch(training, config)  # raises the same errors as a run
     ids, _ = model.tokenize(training.captions, config.max_words)
     return plan_of(model, training, ids, Pixels(model.processor, config), team)
 
@@ -85,13 +85,13 @@ def plan_of(
 ) -> Plan:
     """Return the plan of a run on `training`, whose captions have the tokens `ids` [T, L].
 
-    Each pair counts with the memory that a second pair adds to one. A CPU takes the same time for
-    each pair, so two are timed there. A GPU takes as long for a few as for many, so as many are
-    timed as will be in memory at once. Micro-batches embed each pair twice: a third more time.
+    The memory of a pair is what a second pair adds to the first. A CPU needs the same time for each
+    pair, so we time two. A GPU takes as long for a few as for many, so we time as many as will be
+    in memory at once. Micro-batches embed each pair twice, which takes a third more time.
     """
     config = pixels.config
     order = epoch_batches(training, config, 0)
-    share = -(-len(order[0]) // team.count)  # the most that one process has
+    share = -(-len(order[0]) // team.count)  # the largest share of a process
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
@@ -100,8 +100,8 @@ def plan_of(
         before = copy_parameters(method)
         optim.prepare(model, whole)
         try:
-            # memory: the pairs with their activations, normalised, and the whole share as it is
-            # read; the trained parameters with their gradient and both means
+            # memory: the pairs with their activations, normalised; the whole share as it was read;
+            # the trained parameters with their gradient and both means
             one_pair, _ = measure(model, two.part(slice(1)), whole)
             two_pairs, seconds = measure(model, two, whole)
             numbers = two.frames[0].numel()
@@ -111,7 +111,9 @@ def plan_of(
             free = free_memory(model.device, team)
 
             def seconds_of_each(pairs: int) -> float:
-                """Time this many pairs at once. Raises MemoryError if they do not fit."""
+                """Return the seconds per pair for this many at once. Raises MemoryError if they do
+                not fit.
+                """
                 if fixed + pairs * each > SPARE * free:
                     raise MemoryError("the device has no room for them")
                 rows = 2 if model.device.type in EVEN else pairs
@@ -124,7 +126,7 @@ def plan_of(
         finally:
             optim.restore(model)
             model.zero_grad(set_to_none=True)
-            set_parameters(method, before)  # half precision has rounded them
+            set_parameters(method, before)  # because half precision has rounded them
     pairs = max(1, fitting) if config.micro_batch == "auto" else wanted
     passes = 1 if pairs == share else 4 / 3
     return Plan(
@@ -157,13 +159,13 @@ def until_it_fits(
                     "or fewer max_frames"
                 ) from error
         less = (pairs + 1) // 2
-        say(f"out of memory with {pairs} pairs at once; going on with {less}")
+        say(f"out of memory with {pairs} pairs at once; continuing with {less}")
         torch.cuda.empty_cache()  # does nothing without a GPU
         pairs = less
 
 
 def measure(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[int, float]:
-    """Return (bytes, seconds) of the second forward and backward pass of a small batch.
+    """Return the (bytes, seconds) of a small batch's second forward and backward pass.
 
     The bytes are the size of the activations kept for the backward pass; on a GPU they are the peak
     above what was allocated before.
@@ -198,11 +200,11 @@ def free_memory(device: torch.device, team: Team) -> float:
     The processes of a team share the memory of a CPU.
     """
     if device.type == "cuda":
-        torch.cuda.empty_cache()  # memory that torch keeps for later is free, too
+        torch.cuda.empty_cache()  # memory that torch only keeps for later is free, too
         return torch.cuda.mem_get_info(device)[0]
     try:
         found = re.search(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())
     except OSError:
         found = None
-    # only Linux says it without another package
+    # only Linux gives this without another package
     return 1024 * int(found[1]) / team.count if found else math.inf

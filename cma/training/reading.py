@@ -1,4 +1,4 @@
-"""Reading media, in this process or in workers, and the batches of a run as tensors."""
+"""Read media, in this process or in workers, and turn a run's batches into tensors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ..model import RetrievalModel
 class Batch(NamedTuple):
     """B pairs: input_ids [B, L], frames [B, F, 3, H, W], mask [B, F], item_ids, caption_ids [B].
 
-    Frames are uint8 as they are read, so that workers and transfers move a quarter of the bytes, or
-    float if they are normalised already (`model_frames`). Pairs of one item, or of one caption, are
-    not negatives for each other (`cma.losses`); `caption_ids` may be None.
+    Frames are uint8 as read, so that workers and transfers move a quarter of the bytes, or float
+    once they are normalised (`model_frames`). Pairs of one item, or of one caption, are not
+    negatives for each other (`cma.losses`); `caption_ids` may be None.
     """
 
     input_ids: Tensor
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
 
 
 class Pixels:
-    """Reads media as CLIP's input, with the resizing and the crop of `processor`.
+    """Reads media as CLIP's input, resized and cropped by `processor`.
 
     Of `config` it uses `max_frames`, `fps` (see `cma.media.read_frames`) and `cache`, which keeps
     the resized frames (uint8) in the memory of the process that read them, so that an epoch does
@@ -126,7 +126,7 @@ def cores() -> int:
 def _read_or_error(
     pixels: Pixels, dataset: RetrievalDataset, indices: list[int]
 ) -> tuple | Exception:
-    """Return what `pixels` reads, or its error, which a worker would raise with a traceback."""
+    """Return what `pixels` reads, or its error (a worker would raise it with a traceback)."""
     try:
         return pixels(dataset, indices)
     except (MediaError, ImportError) as error:
@@ -134,7 +134,7 @@ def _read_or_error(
 
 
 def _end_with_parent(worker: int) -> None:
-    """End a worker when its parent is killed; else it would wait forever to hand over a batch."""
+    """End a worker when its parent is killed; else it would forever wait to hand over a batch."""
 
     parent: Any = multiprocessing.parent_process()  # a worker has one
 
@@ -148,7 +148,7 @@ def _end_with_parent(worker: int) -> None:
 def read_batches(
     dataset: RetrievalDataset, ids: Tensor, pixels: Pixels, batches: list[Tensor], workers: int
 ) -> Iterator[Batch]:
-    """Yield a `Batch` for each of `batches`: indices [B] into captions, with token ids [T, L].
+    """Yield a `Batch` for each of `batches`, indices [B] into the captions, whose `ids` are [T, L].
 
     `item_ids`: indices into `dataset.items`, each decoded once per batch; `caption_ids`: equal for
     equal ids.

@@ -1,4 +1,4 @@
-"""The record of a run: what was run, where, for how long and with what result, as one JSON file."""
+"""The record of a run, as one JSON file: settings, hardware, time and results."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class RunRecord:
     kind: Literal["image", "video"]
     method: str  # one of `cma.methods.NAMES`, or the name of your own
     backbone: dict  # name and revision
-    config: dict  # TrainConfig without the settings of the machine
+    config: dict  # TrainConfig without this machine's settings
     adapter: dict | None  # AdapterConfig or the options of the method; None for the frozen backbone
     seed: int
-    select_on: Literal[tuple(LABELS)]  # type: ignore[valid-type]  # LABELS has them; "none": nothing was trained
+    select_on: Literal[tuple(LABELS)]  # type: ignore[valid-type]  # see LABELS; "none": nothing was trained
     trained_parameters: int
     total_parameters: PositiveInt  # backbone and adapter
     train_items: int = 0
     held_out_items: int = 0  # training items kept back for validation
     data_digest: str = ""  # of the training items' ids and captions
-    evaluated_digest: str = ""  # of the watched and the final items'; empty in older records
+    evaluated_digest: str = ""  # of the watched and the final items; empty in older records
     initial_digest: str = ""  # of the weights before the first step; empty in older records
     epoch_counts: str = ""  # what an epoch counts, in words
     steps_per_epoch: int = 0
@@ -75,7 +75,7 @@ class RunRecord:
     versions: dict = field(default_factory=dict)
     commit: str | None = None
 
-    # no fields, as they are not part of the file; None until they are known
+    # not fields, because they are not part of the file; None until known
     folder = cast(Path, None)  # where it was written
     encoded = cast("Embeddings", None)  # behind `metrics`
     # (points of text-to-visual R@1 above zero-shot, low, high) on the split of `metrics`
@@ -88,7 +88,7 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """How the epoch was chosen, in the words that are shown with the numbers."""
+        """How the epoch was chosen, in the words shown beside the numbers."""
         return LABELS[self.select_on]
 
     @classmethod
@@ -99,19 +99,22 @@ class RunRecord:
         config: TrainConfig,
         splits: Splits | None = None,
     ) -> RunRecord:
-        """Make the record of a run before it begins; `splits`: its items, if it trains.
+        """Return the record of a run that begins; `splits`: its items, if it trains.
 
-        Call it inside `model.using`, so that the active adapter is installed.
-        Raises ValueError if the active method cannot do this kind of data.
+        Call it inside `model.using`, so that the active adapter is installed. Raises ValueError if
+        the active method cannot handle this kind of data.
         """
-        if model.device.type == "cuda":  # the peak is that of this run
+        if model.device.type == "cuda":  # so that the peak is this run's
             torch.cuda.reset_peak_memory_stats(model.device)
         adapter = model.get_adapter(model.active) if model.active else None
         if adapter:
             adapter.check_data(dataset.kind)
         method, options = describe(adapter)
         trained = model.trainable_parameters()
-        every = {*model.clip.parameters(), *trained}  # its tensors may be in the backbone's place
+        every = {
+            *model.clip.parameters(),
+            *trained,
+        }  # trained ones may be in its place
         record = cls(
             name=config.name,
             dataset=dataset.name,
@@ -140,7 +143,7 @@ class RunRecord:
         return record
 
     def stamp(self, device: torch.device) -> RunRecord:
-        """Fill in time, hardware, versions, commit and peak memory as they are now."""
+        """Fill in the present time, hardware, versions, commit and peak memory."""
         self.finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.hardware = hardware(device)
         self.versions = versions()
@@ -177,7 +180,7 @@ class RunRecord:
 
 
 def weights_digest(tensors: Iterable[Tensor]) -> str:
-    """Return a short hash of weights, in order: equal for equal values, in any precision."""
+    """Return a short hash of weights in order, equal for equal values in any precision."""
     digest = hashlib.sha256()
     for one in tensors:
         digest.update(one.detach().float().cpu().numpy().tobytes())
@@ -235,7 +238,7 @@ def peak_memory(device: torch.device) -> tuple[float | None, Literal["process", 
 
 
 def best_epoch(history: list[dict], by: str = "R@1") -> int:
-    """Return the first epoch (from 1) with the highest recall `by`; the last without any."""
+    """Return the first epoch (from 1) with the highest recall `by`; without recalls, the last."""
     if "validation" not in history[-1]:
         return len(history)
     evaluated = [entry["validation"] for entry in history]

@@ -1,4 +1,4 @@
-"""Save what a stopped run needs to continue, find it again, and check that it is the same run."""
+"""Save the state of a run, find it again after a stop, and check that it is the same run."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from ..media import MediaError
 from .record import RunRecord, weights_digest
 
 CHECKPOINT, LOCK = "checkpoint.pt", ".run.lock"
-ROOM = 2**20  # bytes that a disk must have free at the start
+ROOM = 2**20  # bytes that must be free on the disk at the start
 
 
-# adapters of this process, with the folder of the run that trained each last and the digest of the
-# weights that it left there: the same call may go on from them
+# this process's adapters, each with the folder of the last run that trained it and the digest of
+# the weights left there: the same call may continue from them
 LAST_RUN: WeakKeyDictionary[nn.Module, tuple[Path, str]] = WeakKeyDictionary()
 
 
 @dataclass
 class EpochState:
-    """The part of an epoch that is done so far."""
+    """The finished part of an epoch."""
 
     losses: list[float] = field(default_factory=list)  # one per step
     curve: list[list] = field(default_factory=list)  # [step, mean loss since the last point, rate]
     seconds: float = 0.0
 
     def add(self, step: int, loss: float, rate: float, every: int) -> None:
-        """Add a step's (from 1) loss; after `every` so many, a point of the curve."""
+        """Add the loss of a step (from 1), and every `every` steps a point of the curve."""
         self.losses.append(loss)
         if len(self.losses) % every == 0:
             mean = sum(self.losses[-every:]) / every
             self.curve.append([step, round(mean, 5), rate])
 
     def entry(self, epoch: int) -> dict:
-        """Return what the record keeps of the epoch (from 1)."""
+        """Return the epoch's (from 1) entry in the record."""
         steps = len(self.losses)
         return {
             "epoch": epoch,
@@ -62,18 +62,18 @@ class EpochState:
 class RunState:
     """The record so far, and the trained parameters after the best epoch.
 
-    `last`, those after the last step, and `optimizer` are there only while they are read.
+    `last` (those after the last step) and `optimizer` exist only while a checkpoint is loaded.
     """
 
     record: RunRecord
     last: list[Tensor] = field(default_factory=list)
-    epoch: EpochState = field(default_factory=EpochState)  # the one that was not finished
+    epoch: EpochState = field(default_factory=EpochState)  # the unfinished one
     best: list[Tensor] = field(default_factory=list)
     optimizer: dict = field(default_factory=dict)
 
     def save(self, last: list[Tensor], optimizer: dict) -> None:
         """Write the checkpoint into the record's folder, whole or not at all."""
-        content = io.BytesIO()  # if torch wrote the file, a full disk would be no OSError
+        content = io.BytesIO()  # if torch wrote the file, a full disk would not raise OSError
         now = {
             "record": self.record.to_json(),
             "epoch": asdict(self.epoch),
@@ -87,7 +87,7 @@ class RunState:
 def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> RunState | None:
     """Return the saved state of this run, or None if its folder holds no run.
 
-    A run is the same if its settings and data are, and if `method` has the weights that the run
+    It is the same run if settings and data are equal, and `method` has the weights that the run
     began with or left. Raises ValueError, with what to do, if the checkpoint cannot be read or
     belongs to another run.
     """
@@ -114,16 +114,16 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     if differing := differences(state.record, record):
         raise ValueError(f"{folder} holds another run ({differing}); {ways_out}")
 
-    # other weights would be lost, or a warm start be taken for a cold one
+    # else other weights would be lost, or a warm start mistaken for a cold one
     here = record.initial_digest
     there = state.record.initial_digest
     known = (there, weights_digest(state.last), weights_digest(state.best))
     if not there:
-        say(f"{folder}: the run does not say which weights it began with; taken to be these")
+        say(f"{folder}: the run does not say which weights it began with; assuming these")
     elif here not in known and LAST_RUN.get(method) != (folder.absolute(), here):
         raise ValueError(
             f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
-            f'or load_adapter("{folder / "last"}", …) to go on'
+            f'or load_adapter("{folder / "last"}", …) to continue'
         )
     if finished:
         state.record = RunRecord.load(folder)
@@ -156,7 +156,7 @@ def differences(there: RunRecord, here: RunRecord) -> str:
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files that a run writes into its folder, except its card (README.md) and lock."""
+    """Return the files that a run writes into its folder, without its card (README.md) and lock."""
     adapters = [folder / part / name for part in (".", "best", "last") for name in FILES]
     return [folder / CHECKPOINT, folder / "run.json", folder / "curve.png", *adapters]
 
@@ -166,7 +166,7 @@ def writing(folder: Path) -> Iterator[None]:
     """Lock `folder`, created if needed, for this run; remove the unfinished files of a killed run.
 
     Raises ValueError if another process trains there now, OSError if the folder cannot be written
-    to. Adds to a media or disk error how to continue the run.
+    to. To a media or disk error it adds how to continue the run.
     """
     require_writable(folder)
     try:
@@ -181,20 +181,20 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
     except MediaError as error:
         raise MediaError(
-            f"{folder}: stopped: {error}; once it can be read, the same call goes on where the run "
-            "stopped"
+            f"{folder}: stopped: {error}; once it can be read, the same call continues where "
+            "the run stopped"
         ) from error
     except OSError as error:
         if not Path(error.filename or "").is_relative_to(folder):
             raise
         raise OSError(
-            f"{error.filename}: not written ({error.strerror}); what was there before is whole: "
-            "once there is room, the same call goes on from there"
+            f"{error.filename}: not written ({error.strerror}); the old file is intact: "
+            "once there is room, the same call continues from there"
         ) from error
 
 
 def require_writable(folder: Path) -> None:
-    """Create a run's folder, and raise OSError that names it if nothing can be written there."""
+    """Create a run's folder; raise OSError that names it if nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:

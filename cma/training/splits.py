@@ -1,4 +1,4 @@
-"""Which items a run trains on and is evaluated on, and in which order it sees them."""
+"""Choose the items that a run trains on and is evaluated on, and their order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .. import data
 from ..config import TrainConfig
 from ..data import RetrievalDataset
 
-HELD_OUT_OF = 5  # of so many training items one is held out, if there is no val split
-FEW = 50  # of fewer items, a recall says little
+HELD_OUT_OF = 5  # without a val split, at most one of 5 training items is held out
+FEW = 50  # a recall on fewer items says little
 
 
 class Splits(NamedTuple):
-    """The items of a run: trained on, evaluated after each epoch (or None), and at the end."""
+    """A run's items: for training, for evaluation after each epoch (or None), and at the end."""
 
     training: RetrievalDataset
     watched: RetrievalDataset | None
@@ -27,13 +27,13 @@ class Splits(NamedTuple):
 
 
 def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
-    """Choose which items a run trains on and is evaluated on.
+    """Choose the items that a run trains on and is evaluated on.
 
-    `watched` is the split that `select_on` names. For "val" it is `val_items` of the training
-    items, held out from training, if the folder has no val split; for "last" it is None. `final` is
-    the split that `report_on` names, or the val split (then perhaps those held-out items) if there
-    is no test split. `eval_items` limits both. Raises ValueError if `dataset` is not a train split,
-    if there is nothing to evaluate at the end, or if an item has no captions.
+    `watched` is the split that `select_on` names. For "val", if the folder has no val split,
+    `val_items` of the training items are held out; for "last" it is None. `final` is the split that
+    `report_on` names; without a test split it is the val split, or the held-out items. `eval_items`
+    limits both. Raises ValueError if `dataset` is not a train split, if there is nothing to
+    evaluate at the end, or if an item has no captions.
     """
     is_split = isinstance(dataset, RetrievalDataset)
     if not is_split or dataset.split != "train":
@@ -62,7 +62,7 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
 def hold_out(
     dataset: RetrievalDataset, n: int, seed: int
 ) -> tuple[RetrievalDataset, RetrievalDataset]:
-    """Return (n items for validation, the rest), by seeded order of ids; n: a fifth at most.
+    """Return (n items for validation, the rest), by a seeded order of ids; n is at most a fifth.
 
     Raises ValueError for fewer than five items.
     """
@@ -85,7 +85,7 @@ def hold_out(
 def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int]:
     """Return (examples, steps) of an epoch; an example is a pair or an item, by `epoch_unit`.
 
-    A last, smaller batch is dropped, as in the authors' code. A set smaller than one batch is one
+    A last, smaller batch is dropped, as in the authors' code; a set smaller than one batch is one
     step.
     """
     examples = len(dataset.captions) if config.epoch_unit == "captions" else len(dataset)
@@ -93,9 +93,9 @@ def epoch_size(dataset: RetrievalDataset, config: TrainConfig) -> tuple[int, int
 
 
 def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
-    """Return one line: what an epoch counts, its steps, and how many there are in all.
+    """Return one line: what an epoch counts, its steps, and the steps of the whole run.
 
-    Raises ValueError if a batch has one example only, or if all pairs share an item or a caption:
+    Raises ValueError if a batch has only one example, or if all pairs share an item or a caption:
     without a negative the loss would always be 0.
     """
     count, steps = epoch_size(dataset, config)
@@ -123,46 +123,48 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
 
 
 def remarks(splits: Splits, config: TrainConfig) -> list[str]:
-    """Return what is unusual in a run's items, a line each, before it begins."""
+    """Return a line for each unusual property of a run's items."""
     training, watched, final = splits
     examples, _ = epoch_size(training, config)
-    said = []
+    lines = []
     if examples < config.batch_size:
-        said.append(f"a batch of {config.batch_size} is cut to the {examples} that there are")
+        lines.append(f"a batch of {config.batch_size} is reduced to all {examples} examples")
     batches = epoch_batches(training, config, 0)
     distinct = [len(training.text_to_item[batch].unique()) for batch in batches]
     if 2 * sum(distinct) <= sum(map(len, batches)):
-        said.append(
+        lines.append(
             f"a batch of {len(batches[0])} pairs has {round(sum(distinct) / len(distinct))} items: "
             'captions of one item are no negatives; a smaller batch_size or epoch_unit="items" '
             "repeats fewer"
         )
     if watched and config.select_on != "last" and len(watched) < FEW:
-        said.append(
+        lines.append(
             f"{watched.split}: the epoch is chosen on {len(watched)} items; with fewer than {FEW} "
             "that is mostly chance"
         )
     places = {media_of(training, item) for item in training.items}
     if again := sum(media_of(final, item) in places for item in final.items):
-        said.append(
+        lines.append(
             f"{final.split}: {again:,} of {len(final):,} items are trained on, too; their recall "
             "says nothing about new ones"
         )
-    return said
+    return lines
 
 
 def media_of(dataset: RetrievalDataset, item: data.Item) -> tuple:
-    """Return what tells the media of one item from those of another."""
+    """Return a key that is equal for items with the same media."""
     path = (id(dataset.rows), item.file_name) if dataset.rows is not None else dataset.path(item)
     return path, item.start, item.end
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:
-    """Return one epoch's batches, indices [B] into captions, from seed and epoch (from 0) only."""
+    """Return an epoch's batches, indices [B] into captions, which depend on seed and epoch (from
+    0).
+    """
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     if config.epoch_unit == "captions":
         texts = torch.randperm(len(dataset.captions), generator=generator)
-    else:  # one caption of each item, drawn anew in each epoch
+    else:  # one caption of each item, drawn again in each epoch
         counts = dataset.text_to_item.bincount()  # the captions of each item
         first = counts.cumsum(0) - counts
         pick = (torch.rand(len(counts), generator=generator, dtype=torch.float64) * counts).long()
@@ -172,6 +174,6 @@ def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) ->
 
 
 def digest(dataset: RetrievalDataset) -> str:
-    """Return a short hash of ids and captions, in order: equal for equal data."""
+    """Return a short hash of ids and captions in order, equal for equal data."""
     text = "".join(repr((item.id, item.captions)) for item in dataset.items)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""One update of an adapter: the loss of a batch, its gradient in one piece or more, the step."""
+"""One update of an adapter: the loss of a batch, its gradient, the step."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .reading import Batch, model_frames
 
 
 class NotFinite(ValueError):
-    """A loss, a gradient or an embedding is infinite or NaN; no step was taken with it."""
+    """A loss, a gradient or an embedding is infinite or NaN; the step was not taken."""
 
 
 def train_step(
@@ -57,11 +57,11 @@ def train_step(
         parameters = model.trainable_parameters()
         if {*parameters} != {one for group in optimizer.param_groups for one in group["params"]}:
             raise ValueError(
-                "the active adapter is not the optimiser's: call set_adapter, or `prepare` again"
+                "the optimiser is not for the active adapter: call set_adapter, or `prepare` again"
             )
         set_rate(optimizer, rate)
 
-        # forward and backward pass: every pair of the batch is a negative of all others
+        # forward and backward pass: every pair of the batch is a negative for all others
         with recomputed(model, config), attention(model, config.precision):
             loss = batch_gradient(model, batch, config, team)
 
@@ -71,7 +71,7 @@ def train_step(
             if config.gradient_divisor > 1 and parameter.grad is not None:
                 parameter.grad /= config.gradient_divisor
 
-        # one norm over all parameters; a batch that would make them infinite or NaN is refused
+        # one norm over all parameters; refuse a batch that would make them infinite or NaN
         norm = clip_grad_norm_(parameters, config.max_grad_norm)
         if not (loss.isfinite() and norm.isfinite()):
             raise NotFinite(
@@ -94,11 +94,11 @@ def train_step(
 def batch_gradient(
     model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE
 ) -> Tensor:
-    """Set the `.grad` of the active adapter's parameters; returns the batch's loss, without graph.
+    """Set the `.grad` of the active adapter's parameters; return the batch's loss, without graph.
 
-    With `config.micro_batch` only so many pairs at once are in memory with their activations
-    (`grad_cache`). In a `team`, `batch` is the share of this process; loss and gradient are those
-    of all shares together, in every process.
+    With `config.micro_batch`, only that many pairs have their activations in memory at once
+    (`grad_cache`). In a `team`, `batch` is this process's share; every process gets the loss and
+    gradient of all shares together.
     """
     model.zero_grad(set_to_none=True)
     size = config.micro_batch
@@ -125,7 +125,7 @@ def batch_gradient(
 def batch_loss(
     model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE
 ) -> Tensor:
-    """Return the loss of a batch: every pair is a negative of all others (paper section 3.4)."""
+    """Return the loss of a batch: every pair is a negative for all others (paper section 3.4)."""
     with team.agree_on_memory():
         text, frames = embed(model, batch, config)
     return pairs_loss(model, text, frames, batch, config, team)
@@ -147,7 +147,7 @@ def pairs_loss(
     config: TrainConfig,
     team: Team = ALONE,
 ) -> Tensor:
-    """Return `config.loss` of the embedded pairs of a batch, together with the team's others.
+    """Return `config.loss` of a batch's embedded pairs, together with those of the team.
 
     The logits are exp(logit_scale) · similarity (+ logit_bias).
     """
@@ -164,20 +164,20 @@ def pairs_loss(
 
 @contextmanager
 def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
-    """Inside this context a forward pass keeps less; the backward pass computes the rest again.
+    """Inside this context, a forward pass keeps less, and the backward pass computes it again.
 
-    With `checkpoint_activations` only the input of each layer is kept. The activations of one layer
-    at a time are in memory, and a step takes about 1.5 times as long (`python -m tests.bench
-    step`). Without it only the MLP's activation function is computed again, which costs hardly any
-    time: with ViT-B/32 and 4 clips of 12 frames, a step's peak above the loaded model falls from
-    1.381 to 1.055 GiB. The gradient is the same, bitwise.
+    With `checkpoint_activations` it keeps only the input of each layer. One layer's activations at
+    a time are in memory, and a step takes about 1.5 times as long (`python -m tests.bench step`).
+    Without it, only the MLP's activation function is computed again, which costs hardly any time:
+    with ViT-B/32 and 4 clips of 12 frames, a step's peak above the loaded model falls from 1.381 to
+    1.055 GiB. The gradient is the same, bitwise.
     """
     whole = config.checkpoint_activations
     if whole:
         again = [layer for tower in TOWERS for layer in encoder_layers(model.clip, tower)]
     else:
         again = [part for *_, part in parts(model.clip, "activation")]
-    # by module, which may serve several layers: a forward of its own, such as accelerate's
+    # by module, which may serve several layers: its own forward, such as accelerate's
     own = {part: vars(part).get("forward") for part in again}
     for part in own:  # an activation function draws no random numbers
         part.forward = partial(
@@ -187,18 +187,18 @@ def recomputed(model: RetrievalModel, config: TrainConfig) -> Iterator[None]:
         yield
     finally:
         for part, forward in own.items():
-            del part.forward  # then the class's is used again
+            del part.forward  # so that the class's forward applies again
             if forward is not None:
                 part.forward = forward
 
 
 def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
-    """Return a line: mean norms of a batch's first pairs, and what τ means with them."""
+    """Return a line with the mean norms of a batch's first pairs, and what τ means for them."""
     few = batch.part(slice(8))
     text, frames = embed(model, few, config)
     texts = text.float().norm(dim=-1).mean()
     frames = frames[few.mask.bool()].float().norm(dim=-1).mean()
-    to = cast(float, model.family.norm)  # where it is None, nobody asks for this line
+    to = cast(float, model.family.norm)  # nobody calls this where it is None
     τ = config.temperature
     return (
         f"{model.family.name}: mean norms {texts:.2f} of texts, {frames:.2f} of frames; scaled to "

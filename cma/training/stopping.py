@@ -1,4 +1,4 @@
-"""Ctrl-C and a cluster's SIGTERM end a run after a whole step."""
+"""Let Ctrl-C and a cluster's SIGTERM end a run after a whole step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 
 class Stopping:
-    """A context that keeps the first Ctrl-C or SIGTERM in `asked`, so that a step can end.
+    """A context that notes the first Ctrl-C or SIGTERM in `asked`, so that the step can finish.
 
-    A second one ends the run at once. This works only in the main thread of a process; elsewhere
-    signals act as usual. Processes forked inside, such as workers, wait for the main one too. `say`
+    A second one ends the run at once. It works only in the main thread of a process; elsewhere
+    signals act as usual. Processes forked inside, such as workers, ignore the first one, too. `say`
     prints a line.
     """
 
@@ -37,18 +37,18 @@ class Stopping:
 
     def _keep(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt("stopped at once; the run goes on from its last checkpoint")
+            raise KeyboardInterrupt("stopped at once; the run continues from its last checkpoint")
         self.asked = number
         if os.getpid() == self.process:  # not in a worker
             self.say(
-                f"{signal.Signals(number).name}: stopping after this step; once more stops at once"
+                f"{signal.Signals(number).name}: stopping after this step; another stops at once"
             )
 
     def end_if_asked(self, folder: Path) -> None:
         """After a signal, raise KeyboardInterrupt, or SystemExit with status 143 for SIGTERM."""
         if self.asked:
             self.say(
-                f"{folder}: stopped, a checkpoint is written; the same call goes on from this step "
+                f"{folder}: stopped, with a checkpoint; the same call continues from this step "
                 "(in a new process with the same initial weights: `add_adapter(…, seed=…)`, or "
                 f'`load_adapter("{folder / "last"}", …)`)'
             )

@@ -1,4 +1,4 @@
-"""What a run says and draws: its lines for people, and the curve of its record."""
+"""The lines that a run prints, and the curve of its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEPS = 100  # every curve in results/curves has more
-HARDLY = 0.9  # a loss that is more than this share of the first one has hardly fallen
+HARDLY = 0.9  # a loss above this share of the first one has hardly fallen
 logger = logging.getLogger(__name__)
 
 
@@ -43,11 +43,11 @@ def sentence(metrics: dict, record: RunRecord) -> str:
 
 
 def helped(record: RunRecord) -> str:
-    """Return one line: zero-shot's R@1, what the adapter gains, and if nothing why perhaps."""
+    """Return one line: zero-shot R@1, the adapter's gain and, without one, a likely reason."""
     found = record.metrics["text_to_visual"]["R@1"]
     before = found - record.gain[0]
-    said = f"zero-shot {before:.1f}, with the adapter {found:.1f}: {verdict(record.gain)}"
-    line = f"{record.metrics['split']} text-to-{record.kind} R@1 in %: {said}"
+    result = f"zero-shot {before:.1f}, with the adapter {found:.1f}: {verdict(record.gain)}"
+    line = f"{record.metrics['split']} text-to-{record.kind} R@1 in %: {result}"
     if record.gain[1] > 0:
         return line
     return f"{line}; not clearly better than without: {likely_cause(record)}"
@@ -63,7 +63,7 @@ def likely_cause(record: RunRecord) -> str:
     if record.total_steps < STEPS:
         return (
             f"only {record.total_steps:,} steps of {record.config['batch_size']} pairs at most; "
-            f"{few} makes more"
+            f"{few} gives more"
         )
     if fitted > HARDLY:
         rate = record.config["lr"]

@@ -1,6 +1,4 @@
-"""The nine benchmarks by name, each with its description, the reader of its files, and its
-options.
-"""
+"""The nine benchmarks by name, each with its description, reader and options."""
 
 from data_prep.benchmarks import (
     activitynet,

@@ -100,11 +100,9 @@ def _find_paragraphs(
 
 
 def _read_videos(path: Path) -> dict[str, list[object]] | None:
-    """Read the sentences of each video by id; None if none has sentences (another benchmark's
-    file).
+    """Read each video's sentences by id; None if no video has any (another benchmark's file).
 
-    Raises `BadInput` for a video that is not as expected, or whose id is there with and without
-    `v_`.
+    Raises `BadInput` for a malformed video, or an id that occurs with and without `v_`.
     """
     content = read_json(path, unique_keys=True)
     if not isinstance(content, dict) or not any(
@@ -127,7 +125,7 @@ def _read_videos(path: Path) -> dict[str, list[object]] | None:
 
 
 def _compare(downloads: Downloads, split: str, others: dict[str, str]) -> list[str]:
-    """Return notes on ids that only the list of ids has, and on ids that only the captions have."""
+    """Return notes on the ids that only the list has, and on those that only the captions have."""
     known = others.keys() | set(others.values())
     found = downloads.id_list(LISTS[split], known)
     if found is None:

@@ -1,6 +1,4 @@
-"""Read captions of clips from every JSON layout in circulation; a file's content tells its
-layout.
-"""
+"""Read captions of clips from every JSON layout in circulation, recognised by the content."""
 
 import re
 from collections.abc import Sequence
@@ -36,9 +34,7 @@ class ClipRow(NamedTuple):
 
 
 class SplitRows(NamedTuple):
-    """The clips of one split, the files that hold them (that of the captions first), and notes on
-    them.
-    """
+    """The clips of one split, their files (the one with captions first), and notes on them."""
 
     files: Sequence[Path]
     rows: list[ClipRow]
@@ -75,7 +71,7 @@ def read_clips(path: Path, known: re.Pattern) -> dict[str, CaptionedClip]:
         groups = {None: content["annotations"]}
     by_name = None if OTHER_TASKS.search(path.stem.lower()) else split_word(path.stem)
     clips: dict[str, CaptionedClip] = {}
-    empty: dict[str, CaptionedClip] = {}  # clips that are named, but have no captions
+    empty: dict[str, CaptionedClip] = {}  # clips named without captions
     for key, group in groups.items():
         split = split_word(key) if key else by_name
         for number, (id, value) in enumerate(_rows(group)):
@@ -117,9 +113,7 @@ def _rows(group: object) -> list[tuple[object, object]]:
 def _add(
     clips: dict[str, CaptionedClip], id: object, value: object, split: str | None, where: str
 ) -> bool:
-    """Add the captions in `value` (a list, one caption, or an object with either); False if it has
-    none.
-    """
+    """Add the captions in `value` (one, a list, or an object with either); False if none."""
     if isinstance(value, dict):
         own_split = value.get("split", value.get("subset"))
         split = (split_word(own_split) if isinstance(own_split, str) else None) or split
@@ -135,7 +129,7 @@ def _add(
     elif not isinstance(value, list) or not all(isinstance(caption, str) for caption in value):
         raise BadInput(f"{where} ({id}): expected a list of captions, found {short(value)}")
     elif id in clips:
-        raise BadInput(f"{where}: the id {id} is there more than once; keep one of them")
+        raise BadInput(f"{where}: the id {id} occurs more than once; keep one of them")
     else:
         clips[id] = CaptionedClip(value, split)
     return True

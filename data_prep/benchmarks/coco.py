@@ -64,8 +64,8 @@ def read(
 ) -> Annotations:
     """Read the downloaded annotations; `form` is a key of `forms()`.
 
-    With `split` "restval", the images of val2014 that are in neither val nor test are training
-    images too.
+    With `split` "restval", the images of val2014 that are in neither val nor test are for training,
+    too.
     """
     return read_form("coco", downloads, forms(split), form)
 

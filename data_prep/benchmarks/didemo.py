@@ -35,8 +35,7 @@ def read(downloads: Downloads) -> Annotations:
 
     The list decides which clips are used, since the JSON holds more. Instead of these two, a split
     may be in a file of JOINED or in `didemo_{split}_label.csv`. A split without any of these is
-    left out. Ids keep their extension or their final dot; transcoded
-    files are found too.
+    left out. Ids keep their extension or their final dot; transcoded files are found, too.
     """
     clean = CaptionCleaner()
     entries = []

@@ -1,4 +1,4 @@
-"""The folder with the files that a user downloaded: listed once, then searched by name."""
+"""The folder of a user's downloads: listed once, then searched by name."""
 
 import filecmp
 import re
@@ -64,9 +64,9 @@ class Downloads:
     """The files in `folder` and below it, listed on construction. Raises `BadInput` without that
     folder.
 
-    `listed` holds each folder with the names of its files, without a Mac's `._NAME`. If both a file
-    and a stand-in for it (`readers.stand_in`) are there, the file is used. `split_from` is the file
-    or folder that the user names for the splits.
+    `listed` holds each folder with the names of its files, without a Mac's `._NAME`. Of a file and
+    a stand-in for it (`readers.stand_in`), the file is used. `split_from` is the file or folder
+    that the user names for the splits.
     """
 
     def __init__(self, folder: Path, split_from: Path | None = None) -> None:
@@ -92,7 +92,7 @@ class Downloads:
         ]
 
     def place(self, path: Path) -> Path:
-        """Return a path relative to the folder; that of a file elsewhere, as it is."""
+        """Return a path relative to the folder; a path elsewhere stays as it is."""
         return path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
 
     def names_of(self, paths: Iterable[Path]) -> list[str]:
@@ -100,7 +100,7 @@ class Downloads:
         return [self.place(path).as_posix() for path in paths]
 
     def named(self, *names: str) -> list[Path]:
-        """Return the files called one of `names`, in the order of `names`, then nearest to the top
+        """Return the files with one of `names`, in the order of `names`, then nearest to the top
         first.
 
         All stand-ins come after all files.
@@ -113,8 +113,8 @@ class Downloads:
         return sorted(found, key=lambda path: stand_in(path) is not None)
 
     def find(self, *names: str) -> Path | None:
-        """Return the first of `names` that exists, or None. Raises `BadInput` if two files of that
-        name differ.
+        """Return the first of `names` that exists, or None. Raises `BadInput` if two such files
+        differ.
         """
         found = self.named(*names)
         return first_copy([path for path in found if path.name == found[0].name])
@@ -125,7 +125,7 @@ class Downloads:
         """Return the first file of `names` that `read` recognises, and its content; or None.
 
         Other benchmarks may have files of the same name: `read` returns None for these. Raises
-        `BadInput` if it recognises another file of that name that has other content.
+        `BadInput` if it recognises a second file of that name with other content.
         """
         found = None
         for path in self.named(*names):
@@ -174,8 +174,8 @@ class Downloads:
         return left[0]
 
     def containers(self, name: str, ending: str) -> dict[str, Path]:
-        """Return the files with an ending, by path, unless a folder's name says that they belong to
-        another dataset than `name`.
+        """Return the files with an ending, by path, except those in folders named after other
+        datasets.
 
         One of several copies is returned, and no stand-in if a file of its name is there.
         """
@@ -209,15 +209,15 @@ class Downloads:
 
 
 def split_word(stem: str) -> str | None:
-    """Return the split that a file's stem names: val for `coco_karpathy_val`; None if it names none
-    or two.
+    """Return the split that a stem names (val for `coco_karpathy_val`); None if it names none or
+    two.
     """
     splits = {SPLIT_WORDS[word] for word in _words(stem) if word in SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else None
 
 
 def split_of(place: Path) -> str | None:
-    """Return the split that a container's name gives, or else that of the nearest folder that gives
+    """Return the split that a container's name gives, or else the nearest folder's name that gives
     one.
 
     `place` is its path below the source. None if none does.
@@ -227,11 +227,10 @@ def split_of(place: Path) -> str | None:
 
 
 def of_set(path: Path, name: str) -> bool:
-    """Return whether a file may belong to the dataset `name`: it is named so, or nothing says
-    otherwise.
+    """Return whether a file may belong to the dataset `name`: nothing in its path says otherwise.
 
-    Nothing says otherwise if its name has only usual words (`captions_val.json`), and its folders
-    name this dataset or none.
+    That holds if it names the dataset, or if its name has only usual words (`captions_val.json`),
+    and its folders name this dataset or none.
     """
     if _names(path.name, name):
         return True
@@ -242,7 +241,7 @@ def of_set(path: Path, name: str) -> bool:
 
 
 def first_copy(paths: Sequence[Path]) -> Path | None:
-    """Return the first of several copies of a file, or None for no path. Raises `BadInput` if two
+    """Return the first of several copies of a file, None without any. Raises `BadInput` if two
     differ.
     """
     paths = [path for path in paths if not stand_in(path)] or paths
@@ -261,6 +260,6 @@ def _words(stem: str) -> list[str]:
 
 
 def _names(text: str, *names: str) -> bool:
-    """Whether a text has the name of one of these datasets as a word (`refcoco` is not coco)."""
+    """Return whether a text names one of these datasets as a word (`refcoco` is not coco)."""
     words = "|".join(SETS[name] for name in names)
     return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None

@@ -23,8 +23,8 @@ IMAGES = {"query": "caption", "visual_to_text": "captions"}
 VIDEOS = {"query": "caption", "visual_to_text": "items"}
 PARAGRAPHS = {"query": "paragraph", "visual_to_text": "items"}
 SAME = {split: split for split in SPLITS}
-PICTURES = "the pictures: name their folder by --source"  # what a repository lacks
-ALL = "all"  # stands for the split of a file that holds every split
+PICTURES = "the pictures: name their folder by --source"  # what a hub dataset may lack
+ALL = "all"  # in place of a split: the file holds every split
 Items = TypeVar("Items", dict, list)
 
 
@@ -99,7 +99,7 @@ class Row(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What the files of one form hold."""
+    """The content of the files of one form."""
 
     entries: list[Entry]
     files: list[Path]
@@ -154,7 +154,7 @@ def read_form(
     to tell.
     """
     asked = {chosen: forms[chosen]} if chosen else dict(forms)
-    if downloads.split_from:  # it serves these forms alone
+    if downloads.split_from:  # only these forms use it
         asked = {key: form for key, form in asked.items() if form.lacks}
     whole: dict[str, dict[str, Path]] = {}
     pointers: dict[str, dict[str, Path]] = {}
@@ -162,10 +162,10 @@ def read_form(
     for key, form in asked.items():
         try:
             paths = form.find(downloads)
-        except ImportError as error:  # matters only if nothing else is there
+        except ImportError as error:  # matters only if there is no other form
             unread = error
             continue
-        except BadInput:  # there, but broken
+        except BadInput:  # the files exist, but are broken
             if not whole:
                 raise
             paths = {"": downloads.folder}
@@ -213,7 +213,7 @@ SPLIT_FROM = {
 
 
 def find_named(downloads: Downloads, names: tuple[str, ...]) -> dict[str, Path]:
-    """Return {ALL: the first of `names` that is there}, a file of all splits, or {}."""
+    """Return {ALL: the first existing file of `names`}, which holds all splits, or {}."""
     path = downloads.find(*names)
     return {ALL: path} if path else {}
 
@@ -297,7 +297,7 @@ def hub_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def some(items: Items, path: Path) -> Items:
-    """Return the items that were read from `path`. Raises `BadInput` if there are none."""
+    """Return the items read from `path`. Raises `BadInput` if there are none."""
     if not items:
         raise BadInput(
             f"{path}: no item in this file; download it again, or remove it to leave the split out"

@@ -31,7 +31,7 @@ KINDS = (
 
 
 class Repository(NamedTuple):
-    """A dataset on the hub: which of its files are fetched (patterns), and what it lacks."""
+    """A dataset on the hub: the patterns of the files to fetch, and what it lacks."""
 
     id: str
     files: Sequence[str]
@@ -43,7 +43,7 @@ class Repository(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """The folder of fetched files, and where they come from, for `dataset.json`."""
+    """The folder of fetched files, and their origin for `dataset.json`."""
 
     folder: Path
     origin: dict[str, str]
@@ -53,9 +53,9 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     """Fetch the files of a dataset: list them with size and licence, ask unless `yes`, and
     download.
 
-    Files that are in the cache are not fetched again, and a download that was stopped goes on.
-    Without a network what is in the cache is used. Raises `BadInput` if the answer is no, if the
-    dataset has none of the files, or if it cannot be reached.
+    Cached files are not fetched again, and a stopped download continues. Without a network what is
+    in the cache is used. Raises `BadInput` if the answer is no, if the dataset has none of the
+    files, or if it cannot be reached.
     """
     what = f"the dataset {repository.id}"
     download = partial(
@@ -104,7 +104,7 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
     folder = _asked(
         download,
         what,
-        "run the same command again: it goes on from there",
+        "run the same command again: it continues from there",
     )
     return Fetched(Path(folder), repository.origin(revision, Path(folder).name))
 
@@ -112,7 +112,7 @@ def obtain(repository: Repository, revision: str = "main", yes: bool = False) ->
 def _agreed() -> bool:
     try:
         return input("Fetch them? [y/N] ").strip().lower() in ("y", "yes")
-    except EOFError:  # nobody is there to answer
+    except EOFError:  # no user to answer
         return False
 
 

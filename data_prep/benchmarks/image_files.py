@@ -21,7 +21,7 @@ from data_prep.readers import (
 UNUSED = ("tokens", "imgid", "sentid", "sentids", "cocoid")  # keys that take most of the memory
 CAPTIONS = "_caps.txt"
 DIVIDED = "_caps_verify.txt"
-REPHRASED = "textaug"  # in the names of files where a machine has rephrased repeated captions
+REPHRASED = "textaug"  # names files in which a machine has rephrased repeated captions
 
 
 def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
@@ -45,7 +45,7 @@ def karpathy_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_albef(downloads: Downloads, name: str) -> dict[str, Path]:
-    """Find ALBEF's file of each split by the split in its name and by how it begins."""
+    """Find ALBEF's file of each split by the split in its name and its first characters."""
     return downloads.splits(name, (".json",), looks_like_albef)
 
 
@@ -75,7 +75,7 @@ def albef_rows(path: Path, split: str) -> Iterator[Row]:
 
 
 def find_coco_style(downloads: Downloads, name: str) -> dict[str, Path]:
-    """Find the file in COCO's style of each split; COCO's own `captions_val2014.json` is none."""
+    """Find each split's file in COCO's style, but not COCO's own `captions_val2014.json`."""
 
     def fits(path: Path) -> bool:
         start = read_start(path).lstrip()
@@ -110,7 +110,7 @@ def find_pairs_csv(downloads: Downloads, name: str) -> dict[str, Path]:
 
 
 def find_json_lines(downloads: Downloads, name: str) -> dict[str, Path]:
-    """Find CLIP-RSICD's file of each split by the split in its name and by how it begins."""
+    """Find CLIP-RSICD's file of each split by the split in its name and its first characters."""
 
     def fits(path: Path) -> bool:
         start = read_start(path).lstrip()

@@ -23,7 +23,7 @@ DATA = "MSRVTT_data.json"
 TEST_LIST = "MSRVTT_JSFUSION_test.csv"
 # the same content under other names: by Frozen in Time, and as Microsoft distributed it
 OTHER_DATA = ("MSR_VTT.json",), ("train_val_videodatainfo.json", "test_videodatainfo.json")
-# by Frozen in Time: the ids of 9k and of 1k-A, and which caption of a test clip is asked
+# by Frozen in Time: the ids of 9k and of 1k-A, and the caption of a test clip that is the query
 ID_LISTS = {"9k": "train_list_jsfusion.txt", "test": "val_list_jsfusion.txt"}
 ASKED = "jsfusion_val_caption_idx.pkl"
 # captions by id: of VAST and UMT, on the hub, by LAVIS and ALPRO
@@ -215,7 +215,7 @@ def _read_test(downloads: Downloads) -> SplitRows | None:
 
 
 def _hint(downloads: Downloads, split: str) -> list[str]:
-    """Return notes on files that another choice of `--split` would read."""
+    """Return notes on files that another `--split` would read."""
     return [
         f"{path.name} is there: --split {other} reads it"
         for other, (name, _) in TRAIN_LISTS.items()
@@ -225,7 +225,7 @@ def _hint(downloads: Downloads, split: str) -> list[str]:
 
 
 def _find_data(downloads: Downloads) -> Data | None:
-    """Read the file of all sentences, or both of those that Microsoft distributed; None without."""
+    """Read the file of all sentences, or both of Microsoft's files; None without any."""
     for names in ((DATA,), *OTHER_DATA):
         paths = [path for name in names if (path := downloads.find(name))]
         if paths:
@@ -241,7 +241,7 @@ def _find_data(downloads: Downloads) -> Data | None:
     notes = []
     if untold and numbered:  # copies in circulation call every clip "train"
         divisions = {id: _by_number(int(bare(id).removeprefix("video"))) for id in divisions}
-        notes = [f"{paths[0].name} tells no splits: told by the numbers of the clips"]
+        notes = [f"{paths[0].name} names no splits: we use the numbers of the clips"]
     return Data(paths, sentences, divisions, notes)
 
 

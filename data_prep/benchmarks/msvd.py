@@ -100,8 +100,8 @@ def _listed(
 
 
 def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]] | None:
-    """Read captions by id; each is a sentence or a list of words. None if they are of another
-    benchmark. `ids` maps `vid1`, … to the clips' ids.
+    """Read captions by id, each a sentence or a list of words; None for another benchmark's file.
+    `ids` maps `vid1`, … to the clips' ids.
     """
     readers = {".pkl": read_pickle, ".txt": _read_lines}
     content = readers.get(path.suffix, partial(read_json, unique_keys=True))(path)
@@ -117,7 +117,7 @@ def _read_captions(path: Path, ids: dict[str, str]) -> dict[str, list[str]] | No
         id = ids.get(name, name)
         if id in captions:
             raise BadInput(
-                f"{path}: the clip {id} is there more than once, the second time as {short(key)}"
+                f"{path}: the clip {id} occurs more than once, the second time as {short(key)}"
             )
         if not isinstance(values, list):
             raise BadInput(f"{path}: {id}: expected a list of captions, found {short(values)}")

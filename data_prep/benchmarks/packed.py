@@ -1,4 +1,4 @@
-"""The forms of image annotations that come in containers: parquet files and WebDataset shards."""
+"""The forms of image annotations in containers: parquet files and WebDataset shards."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ Splits = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Tables:
-    """The parquet files of one benchmark, by their layouts on the hub; a new one is a line."""
+    """The parquet files of one benchmark, by their layouts on the hub."""
 
     name: str
     layouts: tuple[Layout, ...]
@@ -33,8 +33,7 @@ class Tables:
     ) -> dict[str, Form]:
         """Return the form "parquet", and "parquet-all" if a layout names no splits.
 
-        `undivided` says where the splits of the latter come from; `mark` may change the split of a
-        row.
+        `undivided` gives the splits of the latter; `mark` may change the split of a row.
         """
 
         def of_all(paths: dict[str, Path]) -> Reading:
@@ -55,9 +54,7 @@ class Tables:
         return forms
 
     def layout(self, path: Path) -> Layout:
-        """Return the layout of a file. Raises `BadInput` with the columns if it is none of
-        these.
-        """
+        """Return the layout of a file. Raises `BadInput` with its columns for an unknown layout."""
         columns = columns_of(path)
         found = next((layout for layout in self.layouts if layout.fits(columns)), None)
         if found is None:
@@ -77,7 +74,7 @@ class Tables:
         return list(self.find(downloads, divided=False).values())
 
     def rows(self, path: Path, label: str) -> Iterator[Row]:
-        """Yield the rows of a file; its split is that of a column, or of the path `label`."""
+        """Yield the rows of a file; a column or the path `label` gives the split."""
         layout = self.layout(path)
         split = None if layout.split or not layout.divided else _split_of(label, path)
         for number, (row, file) in enumerate(layout.names(path)):
@@ -106,9 +103,7 @@ def shard_form(name: str, divisions: Divisions) -> Form:
 
 
 def read_shards(paths: dict[str, Path]) -> Reading:
-    """Read pictures and captions of shards, each at its path below the folder; ids are such
-    paths.
-    """
+    """Read the pictures and captions of shards; ids are the pictures' paths below the folder."""
     clean = CaptionCleaner()
     entries = []
     for label, path in paths.items():

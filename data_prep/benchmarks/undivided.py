@@ -1,4 +1,4 @@
-"""Captions of all images without splits; lists of ids, or a file that has both, give the splits."""
+"""Read captions without splits, and take the splits from lists of ids or another file."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from data_prep.benchmarks.image_files import karpathy_rows
 from data_prep.dataset import SPLITS, CaptionCleaner, Counts, Entry, count_of
 from data_prep.readers import BadInput, read_id_list, read_start
 
-DIVISION = "division"  # stands for the split of a file that says the split of every image
+DIVISION = "division"  # in place of a split: the file gives the split of every image
 KEY = re.compile(r"(?:COCO_[a-z]+2014_)?0*(\d+)")
 
 
@@ -22,9 +22,9 @@ KEY = re.compile(r"(?:COCO_[a-z]+2014_)?0*(\d+)")
 class Undivided:
     """A form of the benchmark `name` whose captions are in files without splits.
 
-    `names` are those of the files, and `rows` yields the rows of one. The splits come from
-    `--split-from`, from lists of ids beside them, or from a file called one of `divisions`;
-    `page` says where that is to be had.
+    `names` are the names of the files, and `rows` yields the rows of one. The splits come from
+    `--split-from`, from lists of ids beside them, or from a file with a name in `divisions`; `page`
+    says where to get that.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Undivided:
     rows: Callable[[Path, str], Iterable[Row]]
     divisions: tuple[str, ...]
     page: str
-    choose: Callable[[Downloads], list[Path]] | None = None  # the files of captions, not by name
+    choose: Callable[[Downloads], list[Path]] | None = None  # instead of `names`
 
     def form(
         self,
@@ -45,19 +45,21 @@ class Undivided:
         return Form(looks_for, divisions, self.find, read, self.lacks)
 
     def captions(self, downloads: Downloads) -> list[Path]:
-        """Return the files of captions: of each name the first that no folder gives to others."""
+        """Return the files of captions: for each name the first that no folder gives to others."""
         if self.choose:
             return self.choose(downloads)
         found: dict[str, Path] = {}
         for path in downloads.named(*self.names):
-            # the name alone says nothing, so that of the folder does
+            # the file's name says nothing, so the folder's decides
             place = downloads.place(path).with_name("captions")
             if of_set(place, self.name):
                 found.setdefault(path.name, path)
         return list(found.values())
 
     def find(self, downloads: Downloads) -> dict[str, Path]:
-        """Return the files of captions by name, and what divides them; {} if one is missing."""
+        """Return the files of captions by name, and the source of their splits; {} if one is
+        missing.
+        """
         captions = self.captions(downloads)
         if not captions:
             return {}
@@ -96,8 +98,8 @@ class Undivided:
     def read(self, paths: dict[str, Path], splits: Mapping[str, str | None] = SAME) -> Reading:
         """Read the captions of all images, and the split of each.
 
-        A listed id without captions becomes an entry without any; images that nothing divides are
-        left out. Notes count both.
+        A listed id without captions becomes an entry without any; images without a split are left
+        out. Notes count both.
         """
         clean = CaptionCleaner()
         images = {}
@@ -137,7 +139,7 @@ class Undivided:
 
 
 def image_key(text: str) -> str:
-    """Return what names an image in a list, a file or a split: its number or name.
+    """Return an image's key, its number or name, from its entry in a list, a file or a split.
 
     `val2014/COCO_val2014_000000000042.jpg 42`, `42.jpg#0` and `42` are the same image.
     """
@@ -167,7 +169,7 @@ def _lists(paths: dict[str, Path]) -> tuple[list[tuple[str, object]], list[str]]
 
 
 def _lists_any(path: Path, keys: Collection[str]) -> bool:
-    """Whether one of the first ids in a file (a JSON list, or one id per line) is among `keys`."""
+    """Return whether one of the first ids in a file (a JSON list or lines) is among `keys`."""
     start = read_start(path)
     is_json = path.suffix.lower() == ".json"
     found = re.findall(r'"([^"]*)"', start) if is_json else start.splitlines()

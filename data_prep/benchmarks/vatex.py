@@ -30,7 +30,7 @@ PUBLISHED = {  # val and test are halves of the official validation set
 # the source video, and the clip's start and end in seconds
 ID = re.compile(r"(.+)_(\d{6})_(\d{6})")
 PAGE = "https://github.com/LiuRicky/ts2_net (data/vatex_data)"
-START = 1 << 16  # bytes in which the first id is looked for
+START = 1 << 16  # bytes to search for the first id
 LIST = "{}_list.txt"
 # a test split of other works; half of its ids are in test_list.txt too
 OTHER_TEST = "test1k5_sec_list.txt"
@@ -39,9 +39,9 @@ OTHER_TEST = "test1k5_sec_list.txt"
 def read(downloads: Downloads) -> Annotations:
     """Read every JSON with captions of VATEX, whatever its name, and the lists of ids.
 
-    `{train,val,test}_list.txt` say which clips a split holds. A split without a list takes the
-    clips that a JSON puts into it by a field, by a key, or by its file name. Media are the clips,
-    or the whole videos.
+    `{train,val,test}_list.txt` define the splits. A split without a list takes the clips that a
+    JSON assigns to it by a field, a key, or its file name. Media are the clips, or the whole
+    videos.
     """
     by_file, unread = _find_json(downloads)
     if not by_file:
@@ -106,8 +106,8 @@ def _may_be_vatex(path: Path) -> bool:
 
 
 def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
-    """Return the usual name of a split's list, then text files that begin with an id and name the
-    split.
+    """Return the usual name of a split's list, then text files that name the split and begin with
+    an id.
     """
     usual = LIST.format(split)
     others = {
@@ -122,7 +122,7 @@ def _list_names(downloads: Downloads, split: str) -> tuple[str, ...]:
 def _merge(
     by_file: dict[Path, dict[str, CaptionedClip]],
 ) -> tuple[dict[str, CaptionedClip], list[str]]:
-    """Return the clips of all files by id, and notes; the first file with a clip counts."""
+    """Return the clips of all files by id, and notes; a clip's first file counts."""
     merged: dict[str, CaptionedClip] = {}
     notes = []
     for path, clips in by_file.items():

@@ -1,7 +1,7 @@
 """Build the offline benchmarks: mini-flickr30k (scenes), mini-msrvtt (events), and further test
 sets.
 
-Scenes and events are composed of drawings by one artist, from open packages, and described in
+We compose scenes and events from drawings by one artist, out of open packages, and describe them in
 sentences. The further sets are pictures of new things (mini-flickr30k-new), our scenes in other
 words (mini-flickr30k-words), other scenes in our words (mini-flickr30k-scenes), pairs that differ
 in one respect (mini-flickr30k-twins, mini-msrvtt-twins), and captions of a whole clip or of one
@@ -68,7 +68,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    """Without `--out`, another world gets a folder of its own, so that it replaces nothing."""
+    """Run the command; without `--out`, another world gets its own folder."""
     usual = "data" if options.seed == SEED else f"data/seed-{options.seed}"
     build_minis(Path(options.out or usual), options.workers, options.seed)
 
@@ -76,8 +76,8 @@ def _run(options: argparse.Namespace) -> None:
 def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
     """Build the offline benchmarks in `out`, unless they are already there.
 
-    Another `seed` draws other scenes and captions, of pictures alone; which things, pairs and
-    styles are kept from training stays as it is, because the backbone depends on that.
+    Another `seed` draws other scenes and captions, for pictures only; the things, pairs and styles
+    kept out of training stay the same, because the backbone depends on them.
 
     Raises ImportError, in one line, if they have to be built and packages of the extra `prep` are
     missing.
@@ -115,7 +115,7 @@ def build_minis(out: Path, workers: int = 2, seed: int = SEED) -> None:
 
 
 def origin(name: str, seed: int = SEED) -> dict:
-    """Return what the content of a source folder depends on; the usual seed is None."""
+    """Return everything that the content of a source folder depends on; the usual seed is None."""
     packages = (*PACKAGES.values(), *(ANIMATIONS if name.startswith("mini-msrvtt") else ()))
     lexicon = hashlib.sha256(LEXICON.read_bytes()).hexdigest()
     return {
@@ -127,7 +127,7 @@ def origin(name: str, seed: int = SEED) -> dict:
 
 
 def _write_source(name: str, drawn: dict[str, list], source: Path, workers: int, seed: int) -> dict:
-    """Write a source folder under a temporary name, then rename it; returns its `origin.json`."""
+    """Write a source folder under a temporary name, rename it, and return its `origin.json`."""
     unfinished = source.with_name(source.name + ".partial")
     for folder in (unfinished, source):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The five styles of captions for a scene, and whether a caption is true of a scene.
+"""Caption a scene in five styles, and decide whether a caption is true of a scene.
 
 A caption lists the things, is a sentence, says where things are, counts them and names the colour
 of the background, or mentions only a part. All take their words from the scene's record.
@@ -42,21 +42,36 @@ class Caption:
     cells: tuple[tuple[str, str], ...] = ()
     sizes: tuple[tuple[str, str], ...] = ()
 
-    def is_true_of(self, scene: Scene) -> bool:
-        """Whether all that the caption claims is true of a scene; the scene may show more."""
+    def claims(self, scene: Scene) -> list[bool]:
+        """Return whether each claim is true of a scene: first whether it shows each of the things,
+        then each number, the background, each order, cell and size, as far as the caption says.
+        """
         groups = {group.code: group for group in scene.groups}
         at = {code: number for number, code in enumerate(groups)}
         cells = dict(zip(groups, scene.cells(), strict=True))
-        return (
-            scene.ground in self.grounds
-            and all(
-                code in groups and count in (None, groups[code].count)
-                for code, count in self.things
-            )
-            and all(scene.axis == axis and at[one] < at[other] for one, other, axis in self.order)
-            and all(cells[code] == cell for code, cell in self.cells)
-            and all(groups[code].size == size for code, size in self.sizes)
-        )
+        numbers = [(code, count) for code, count in self.things if count is not None]
+        return [
+            *(code in groups for code, _ in self.things),
+            *(code in groups and groups[code].count == count for code, count in numbers),
+            *([scene.ground in self.grounds] if len(self.grounds) < len(BACKGROUNDS) else []),
+            *(
+                {one, other} <= at.keys() and scene.axis == axis and at[one] < at[other]
+                for one, other, axis in self.order
+            ),
+            *(cells.get(code) == cell for code, cell in self.cells),
+            *(code in groups and groups[code].size == size for code, size in self.sizes),
+        ]
+
+    def is_true_of(self, scene: Scene) -> bool:
+        """Return whether all claims of the caption are true of a scene, which may show more."""
+        return all(self.claims(scene))
+
+    def relevance(self, scene: Scene) -> float:
+        """Return the share of the claims that are true of a scene; 0 if it shows none of the
+        things.
+        """
+        claims = self.claims(scene)
+        return sum(claims) / len(claims) if any(claims[: len(self.things)]) else 0.0
 
 
 class CaptionWriter:
@@ -199,8 +214,8 @@ def describe(scene: Scene, lexicon: dict[str, Thing], chance: random.Random) -> 
 
 
 def describe_contrast(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: int) -> Caption:
-    """Return the caption that tells a scene from its partner; both get the same words with one
-    `seed`.
+    """Return the caption that distinguishes a scene from its partner; one `seed` gives both the
+    same words.
     """
     return CAPTION_STYLES[CONTRAST_STYLES[kind]](
         CaptionWriter(scene, lexicon, random.Random(f"twin {seed}"))
@@ -208,7 +223,7 @@ def describe_contrast(scene: Scene, kind: str, lexicon: dict[str, Thing], seed: 
 
 
 def ceiling(captions: Iterable[Sequence[Caption]], gallery: Sequence[Scene]) -> float:
-    """Return the highest text-to-image R@1 in %, that of a perfect reader.
+    """Return the highest possible text-to-image R@1 in %, that of a perfect model.
 
     captions: the captions of each scene in the gallery. A caption that is true of n scenes counts 1
     / n.

@@ -2,8 +2,8 @@
 frames.
 
 Each event is shown alone, for 13 frames in seven poses. The first, the middle and the last pose are
-held for three frames. So six evenly spaced frames of a clip show the same poses if two events are
-exchanged, or if the clip is played backwards.
+held for three frames. So six evenly spaced frames of a clip show the same poses after two events
+are exchanged, or when the clip plays backwards.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Event:
     side: str = ""
 
     def backwards(self) -> Event:
-        """Return the event that is seen when this one is played backwards."""
+        """Return the event that this one looks like when played backwards."""
         side = OTHER_SIDE[self.side] if self.action == "crosses" else self.side
         return replace(self, action=BACKWARDS[self.action], side=side)
 
@@ -71,7 +71,7 @@ class Clip:
     ground: str  # its background; the name is a key of records.jsonl
     events: tuple[Event, ...]
     seed: int
-    whole: tuple[str, ...]  # captions of all that happens
+    whole: tuple[str, ...]  # captions of everything that happens
     moments: tuple[str, ...]  # captions of one event
     backwards: bool = False  # whether the frames of the events are played backwards
 
@@ -102,8 +102,7 @@ def pose(event: Event, number: int) -> tuple[float, float, float, float]:
 def frames_of(
     clip: Clip, size: int, drawing: Callable[[Event, str, int], Image.Image]
 ) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (for how many frames it is shown, RGB picture [size, size]) for each different frame of
-    a clip.
+    """Yield (number of frames, RGB picture [size, size]) for each different frame of a clip.
 
     drawing: returns the RGBA drawing of an event in an ink and a pose.
     """
@@ -191,9 +190,7 @@ def _described(
     held: Set[str],
     chance: random.Random,
 ) -> Iterator[tuple]:
-    """Yield background, events, seed and captions of random clips, no caption of which is in
-    `held`.
-    """
+    """Yield background, events, seed and captions of random clips without captions in `held`."""
     while True:
         events = draw_events(chance, things, split, chance.choices((1, 2, 3), (30, 45, 25))[0])
         background, seed = chance.choice(list(BACKGROUNDS)), chance.randrange(2**31)

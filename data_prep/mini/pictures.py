@@ -17,7 +17,7 @@ SEED = 42
 TRAIN, VAL, TEST, NEW = 7000, 1000, 1000, 1000  # scenes
 PAIRS = 300  # contrast pairs of each kind
 TRIES = 5  # attempts at captions that are not in `held`, before another scene is drawn
-# that a training scene is followed by its partner: an eighth of the scenes have one
+# probability that a training scene is followed by its partner: an eighth of the scenes have one
 CONTRAST_CHANCE = 1 / 15
 
 
@@ -34,7 +34,7 @@ class Picture:
 def draw_pictures(lexicon: dict[str, Thing], seed: int = SEED) -> dict[str, list[Picture]]:
     """The pictures of `mini-flickr30k`, `mini-flickr30k-new` and `mini-flickr30k-twins`.
 
-    Which things, pairs and styles are whose does not depend on the seed. No training picture has a
+    The division of things, pairs and styles does not depend on the seed. No training picture has a
     caption of another split, of the new things or of the contrast pairs.
     """
     known = [thing for thing in lexicon.values() if not thing.is_new]

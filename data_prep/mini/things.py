@@ -1,8 +1,7 @@
-"""The things that scenes show: their names, their drawings, and which of them are used for
-training.
+"""The things in the scenes: their names, their drawings, and their use in training.
 
-Hashes of the things' codes decide what is used for training, so a change of the lexicon changes
-nothing for other things.
+Hashes of the things' codes decide which of them are used in training, so a change of the lexicon
+does not affect other things.
 """
 
 import csv
@@ -72,11 +71,11 @@ class Thing:
 
     @property
     def held_style(self) -> str:
-        """The style that is kept for val and test; training shows the others."""
+        """The style kept for val and test; training shows the others."""
         return STYLES[int(lot(f"style {self.code}") * len(STYLES))]
 
     def styles(self, split: str) -> tuple[str, ...]:
-        """Return the styles in which a split shows it; a new thing is shown in all styles."""
+        """Return the styles in which a split shows it; a new thing appears in all styles."""
         if self.is_new:
             return STYLES
         return tuple(style for style in STYLES if (style == self.held_style) == (split != "train"))

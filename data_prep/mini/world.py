@@ -31,7 +31,7 @@ from data_prep.mini.things import CONTRAST, STILL, drawing, lot
 
 PICTURE_SIZE, CLIP_SIZE = 192, 128  # pixels
 ANIMATIONS = tuple(f"@lobehub/fluent-emoji-anim-{number}" for number in (1, 2, 3, 4))
-RECORDS = "records.jsonl"  # what each picture or clip of a source folder shows, to look into errors
+RECORDS = "records.jsonl"  # what each picture or clip shows, for looking into errors
 VTT_SPLITS = {"train": "train", "val": "validate", "test": "test"}  # MSR-VTT's names
 CATEGORY = 0  # MSR-VTT has twenty numbered topics; here there is one
 

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         if config.norm:
             set_mean_norm(clip, tokenizer, validation, config.norm)
         if config.mean:
-            # both are ends of schedules: their mean lies in a flatter place than either ("Averaging
+            # both end a schedule, and their mean is a flatter optimum than either ("Averaging
             # Weights Leads to Wider Optima", arXiv 1803.05407)
             before = load_backbone(start)[0].state_dict()
             with torch.no_grad():

@@ -40,10 +40,10 @@ class PretrainConfig:
     weight_decay: float = 0.1
     warmup: int = 200  # steps
     decay: float = 0.35  # share of the steps, the last ones, in which the rate falls linearly
-    average: float = 0.998  # decay of the averaged weights, which are the ones that are kept
-    drop: float = 0.4  # share of the patches that are left out …
+    average: float = 0.998  # decay of the averaged weights, which we keep
+    drop: float = 0.4  # share of the patches left out …
     full_view: float = 0.07  # … except in this last share of the steps
-    scenes: float = 0.5  # share of a batch that are scenes; the others are single drawings
+    scenes: float = 0.5  # the share of scenes in a batch; the rest are single drawings
     backgrounds: float = 0.0  # share of the scenes' captions that name the background
     things: int | None = None  # that the scenes of one batch share; None: all of them
     # shares of the single drawings
@@ -57,7 +57,7 @@ class PretrainConfig:
 NAMED = PretrainConfig(
     scenes=0.75, backgrounds=0.5, things=150, warmup=40, average=0.99, drop=0.35, full_view=0.15
 )
-# the trainings of the bundled weights; each goes on from the end of the one before
+# the trainings of the bundled weights; each continues from the end of the last
 STAGES = (
     PretrainConfig(norm=None),  # no caption names a background
     replace(NAMED, steps=560, decay=0.26),

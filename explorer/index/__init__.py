@@ -4,10 +4,10 @@ Picture a table. Each picture or clip is one row; a long clip is as many rows as
 row holds what is known about the file and the embeddings of its frames; the row of a moment holds
 the frames of its own seconds.
 
-`listing` finds the files, `embed` turns them into rows, `moments` cuts clips and `copies` hashes
-pictures on the way, `rows` says what a row is, `table` keeps them (LanceDB), `ask` compares a query
-with them, and `chance` says which answers are better than chance. `weights` identifies the model
-that made the embeddings, so that no other model is compared with them.
+`listing` finds the files and `embed` turns them into rows, for which `moments` cuts clips and
+`copies` hashes pictures; `rows` defines a row, `table` stores them (LanceDB), `ask` compares a
+query with them, and `chance` decides which answers are better than chance. `weights` identifies the
+model that made the embeddings, so that no other model is compared with them.
 """
 
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the lazy names, for type checkers
     from .ask import MediaIndex as MediaIndex
     from .copies import fold as fold
     from .copies import picture_hash as picture_hash
+    from .embed import Turn as Turn
     from .listing import SUFFIXES as SUFFIXES
     from .listing import MediaFile as MediaFile
     from .listing import Where as Where
@@ -31,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "copies": ["fold", "picture_hash"],
         "ask": ["MediaIndex"],
+        "embed": ["Turn"],
         "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
         "moments": ["IndexConfig", "frames_of"],
     },

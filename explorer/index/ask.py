@@ -1,4 +1,4 @@
-"""An index of pictures and clips that can be searched by sentence, picture or clip.
+"""`MediaIndex`: search pictures and clips by sentence, picture or clip.
 
 Letters: T texts, V items, F frames, N frames of all items, D width. A first search compares a query
 with the mean of each item's frames. Pooling depends on the text (paper, section 3.4), so a sentence
@@ -9,8 +9,8 @@ the answer is exact.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,13 +31,13 @@ from .copies import fold
 from .listing import EVERYWHERE, MediaFile, Where
 from .moments import IndexConfig
 from .table import Table
-from .weights import ActingWeights, Header
+from .weights import ActiveWeights, Header
 
-# best items: all their frames are compared with the text, and copies are searched among them
+# this many best items are compared by all their frames, and searched for copies
 DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
-BLOCK = 4096  # items whose frames are gathered at once
-TOGETHER = 64  # items that are compared at once: their frames stay in the processor's cache
+BLOCK = 4096  # items whose frames are read at once
+TOGETHER = 64  # items compared at once, whose frames fit the processor's cache
 AWAY = 0.5  # weight of sentences to search `without`; what all sentences have in common stays
 logger = logging.getLogger("explorer.index")
 
@@ -83,7 +83,7 @@ class MediaIndex:
     """
 
     model: RetrievalModel
-    weights: ActingWeights
+    weights: ActiveWeights
     table: Table
 
     @classmethod
@@ -100,32 +100,33 @@ class MediaIndex:
         """Return an index of a split, a dataset folder (all its splits) or any folder of media.
 
         Files that cannot be read are skipped, listed and counted. Each batch is saved at once, so
-        after a kill the same call continues from there. An index that is already in `folder` is
-        updated to hold this source alone: unchanged files (same size and time, or same content) are
-        not embedded again. It is replaced if another model, adapter, scale or config made it. If
+        after a kill the same call continues from there. If `folder` already holds an index, it is
+        updated to hold this source alone, without embedding unchanged files (same size and time, or
+        same content) again; one made with another model, adapter, scale or config is replaced. If
         another process writes there, this one waits.
 
         Args:
             model: Its active adapter and scale embed everything.
             source: A split from `cma.load_dataset`, or the path of a folder.
-            config: An `IndexConfig`: how media are read and compared; of a `TrainConfig` only these
-                settings are used. By default as the active adapter was trained.
-            folder: Where the index is saved; without it and `store`, it stays in memory.
+            config: An `IndexConfig`, `ReadConfig` or `TrainConfig`: how to read and compare media.
+                By default as in the active adapter's training.
+            folder: Where to save the index; without it and `store`, it stays in memory.
             store: A folder or an address such as `s3://bucket/photos`, instead of `folder`, for an
                 index that several processes fill. An index of another model there is refused.
             shard: (number, how many): the part of the files that this process adds to `store`. If
-                a process is killed, start it again.
-            max_files: If there are more files, this many are indexed, evenly spread over all.
+                it is killed, start it again.
+            max_files: The most files to index, evenly spread over all.
 
         Returns:
-            The index, open.
+            The open index.
 
         Raises:
             FileNotFoundError: The source does not exist.
             ValueError: Nothing in it (or in the shard) can be read, embeddings are not finite, or
-                the folder holds other things, which is said before anything is embedded.
+                the folder holds other things (checked before embedding).
             TypeError: `config` is of another kind.
-            ImportError: LanceDB is missing (extra `explorer`), or what reads video files (`video`).
+            ImportError: LanceDB (extra `explorer`) or the readers of video files (`video`) are
+                missing.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -137,18 +138,76 @@ class MediaIndex:
         """
         if (store is None and shard != (0, 1)) or (store is not None and folder is not None):
             raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
-        with model.lock:
-            weights = ActingWeights(model)
-            header = weights.header(model, IndexConfig.of(model.reading(config)))
+        weights, header = cls._made_with(model, config)
         uri, shared = (folder, False) if store is None else (store, True)
         built = embed.build(model, source, header, uri, shard, shared, max_files)
         return cls(model=model, weights=weights, table=built)
 
-    def save(self, folder: str | Path, media_root: str | Path | None = None) -> None:
-        """Write the index to `folder`, completely or not at all; waits and raises as `build` does.
+    @staticmethod
+    def _made_with(
+        model: RetrievalModel, config: ReadConfig | None
+    ) -> tuple[ActiveWeights, Header]:
+        with model.lock:
+            weights = ActiveWeights(model)
+            return weights, weights.header(model, IndexConfig.of(model.reading(config)))
 
-        An index notes where its media are; give another `media_root` for a copy that goes
-        elsewhere, together with them.
+    @classmethod
+    def listed(
+        cls,
+        model: RetrievalModel,
+        source: embed.Source,
+        config: ReadConfig | None = None,
+        max_files: int | None = None,
+    ) -> MediaIndex:
+        """Return an index of what is in a source, in memory: it knows the files and when they were
+        changed, but has no embeddings, so it can be browsed, not searched. Raises as `build`.
+        """
+        weights, header = cls._made_with(model, config)
+        root, files, _ = listing.find(source)
+        files = list({file.key: file for file in files}.values())
+        files = [files[place] for place in embed.spread(len(files), max_files)]
+        days = [np.datetime64(embed.modified(root / one.media), "ns") for one in files]
+        dated = [
+            replace(file, date=str(day.astype("datetime64[s]")))
+            for file, day in zip(files, days, strict=True)
+        ]
+        rows = table.Table.new(None, header, root)
+        rows.add([(file, torch.zeros(1, 1)) for file in dated])
+        return cls(model=model, weights=weights, table=rows.now())
+
+    def empty(self) -> MediaIndex:
+        """An index of the same media and model without items."""
+        return replace(self, table=Table.new(None, self.table.header, self.media_root))
+
+    def grow(
+        self,
+        source: embed.Source,
+        folder: str | Path | None,
+        max_files: int | None,
+        turn: embed.Turn,
+    ) -> Generator[tuple[MediaIndex, int, int]]:
+        """Do what `build` does with the model of this index, the newest files first, and yield the
+        index so far, how many files are done, and how many there are. Each batch is embedded within
+        a `turn`. Raises ValueError if the model's weights change meanwhile.
+        """
+
+        @contextmanager
+        def acting() -> Iterator[None]:
+            with turn(), self.using():
+                yield
+
+        steps = embed.grow(
+            self.model, source, self.table.header, folder, max_files=max_files, turn=acting
+        )
+        with closing(steps):
+            for step in steps:
+                yield replace(self, table=step.table), step.done, step.total
+
+    def save(self, folder: str | Path, media_root: str | Path | None = None) -> None:
+        """Write the index to `folder`, whole or not at all; it waits and raises like `build`.
+
+        An index knows the folder of its media; give another `media_root` for a copy that will move
+        together with the media.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -161,16 +220,16 @@ class MediaIndex:
             self.table.copied(folder, media_root=media_root)
 
     def part(self, items: Sequence[int]) -> MediaIndex:
-        """Return an index in memory of some of the items."""
+        """Return an index of some of the items, in memory."""
         return replace(self, table=self.table.copied(None, integers(items)))
 
     @classmethod
     def load(
         cls, folder: str | Path, model: RetrievalModel, media_root: str | Path | None = None
     ) -> MediaIndex:
-        """Return the index at an address, open for `model`.
+        """Open the index in a folder or at an address, for `model`.
 
-        Up to 200,000 items, the embeddings are read with the first query and held in memory.
+        With up to 200,000 items, the first query reads all embeddings and keeps them in memory.
 
         Args:
             folder: The folder of the index, or an address such as `s3://bucket/photos`.
@@ -191,12 +250,12 @@ class MediaIndex:
         """
         moved = Path(media_root).expanduser().absolute() if media_root else None
         opened = Table.open(folder, moved)
-        weights = ActingWeights(model)
+        weights = ActiveWeights(model)
         opened.header.check(folder, weights.header(model, opened.header.config))
         return cls(model=model, weights=weights, table=opened)
 
     def now(self) -> MediaIndex:
-        """The index as other processes have left its table; itself if nothing changed."""
+        """Return the index with the changes of other processes; itself if there are none."""
         newest = self.table.now()
         if newest is self.table:
             return self
@@ -215,7 +274,7 @@ class MediaIndex:
 
     @property
     def header(self) -> Header:
-        """What the embeddings were made with; the adapter may have had another name then."""
+        """The settings that made the embeddings; the adapter may have had another name then."""
         return self.weights.header(self.model, self.config)
 
     @property
@@ -229,7 +288,7 @@ class MediaIndex:
 
     @property
     def skipped(self) -> tuple[listing.Problem, ...]:
-        """(name, reason) of what could not be read."""
+        """The (name, reason) of everything that could not be read."""
         return self.table.skipped
 
     @property
@@ -243,23 +302,23 @@ class MediaIndex:
         return self.table.lengths()
 
     def length(self, item: int) -> int:
-        """The number of frames of one item."""
+        """Return the number of frames of one item."""
         return int(self.table.lengths(integers([item])))
 
     def column(self, name: str) -> np.ndarray:
-        """One column of `table.schema_of` for each item [V], such as "is_clip"."""
+        """Return one column of `table.schema_of` for each item [V], such as "is_clip"."""
         return self.table.column(name)
 
     def path(self, file: MediaFile) -> Path:
-        """The path of the picture, clip or folder of frames."""
+        """Return the path of the picture, clip or folder of frames."""
         return self.media_root / file.media
 
     def inside(self, where: Where) -> list[int]:
-        """The items that are `where`, ascending."""
+        """Return the items that match `where`, ascending."""
         return self.table.inside(where).tolist()
 
     def labelled(self, label: str) -> MediaFile | None:
-        """The file with this `label`, None if there is none."""
+        """Return the file with this `label`, None if there is none."""
         return next(iter(self.table.labelled(label)), None)
 
     @cached_property
@@ -274,9 +333,7 @@ class MediaIndex:
         return torch.arange(len(self)).repeat_interleave(counts)
 
     def frames(self, item: int | None = None) -> Tensor:
-        """The embeddings [F, D] of one item's frames, or of all [N, D] item by item,
-        un-normalised.
-        """
+        """Return the un-normalised embeddings of one item's frames [F, D], or of all [N, D]."""
         items = torch.arange(len(self)) if item is None else integers([item])
         return torch.cat(self.table.frames(items))
 
@@ -299,12 +356,12 @@ class MediaIndex:
             text: The sentence; "" if `like` is given.
             k: How many; if there are fewer items, all of them are returned.
             like: A picture or clip that the results should resemble, too; see `ranking`.
-            without: Sentences of what should not be shown.
+            without: Sentences that describe what you do not want to see.
             where: A filter by kind, folder, year or name.
-            likely: Return only what is better than chance (see `line`), which may be nothing.
+            likely: Return only results better than chance (see `line`), perhaps none.
 
         Raises:
-            TypeError: `text` is no string, or `where` no `Where`.
+            TypeError: `text` is not a string, or `where` not a `Where`.
             ValueError: The sentence is blank, `k` is below 1, embeddings are not finite, or the
                 backbone or adapter has changed since `build`; `likely` for an index of few
                 captions, or with `like` or `without`.
@@ -336,7 +393,7 @@ class MediaIndex:
 
         Raises:
             TypeError: `path` is neither a path nor a MediaFile.
-            ValueError: As `query`; a MediaError names a file that cannot be read.
+            ValueError: as in `query`; a MediaError names a file that cannot be read.
 
         >>> model = cma.RetrievalModel.from_pretrained("mini")
         >>> folder.mkdir()  # a new one
@@ -356,7 +413,7 @@ class MediaIndex:
         like: Like | None = None,
         without: str | Sequence[str] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, their cosines) for a sentence, best first; raises as `query`.
+        """Return (items, their cosines) for a sentence, best first; raises like `query`.
 
         These are all items [V] that match `where`; of more than `LARGE`, the best `DEPTH`. The
         first `DEPTH` are ranked by all their frames, the rest by the mean of their frames, which is
@@ -369,7 +426,7 @@ class MediaIndex:
     def _query(
         self, text: str, where: Where, like: Like | None, without: str | Sequence[str] | None
     ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor], Where]:
-        """What `_ranked` takes: the query as a vector [1, D], and how it is compared."""
+        """Return the arguments of `_ranked`: query vector [1, D], comparison and filter."""
         more = [without] if isinstance(without, str) else [*(without or ())]
         if like is None and not more:
             return self.vector_of_text(text), self._compare, where
@@ -385,20 +442,17 @@ class MediaIndex:
         return length * F.normalize(total, dim=1), compare, where
 
     def ranking_media(self, path: Like, where: Where = EVERYWHERE) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines of mean frames), best first, for a picture, clip, folder of frames
-        or item.
+        """Return (items, cosines of mean frames), best first, for a picture, clip or item.
 
-        There are as many as `ranking` returns. Raises TypeError if `path` is not a path or a
-        MediaFile, MediaError (a ValueError) that names a file that cannot be read, and ValueError
-        as `query`.
+        There are as many as `ranking` returns. Raises like `query_media`.
         """
         return self._ranked(self.vector_of(path), self._compare_means, where)
 
     @cached_property
     def line(self) -> float:
-        """The cosine above which an answer to a sentence is better than chance; see `chance.line`.
+        """Return the cosine above which an answer is better than chance; see `chance.line`.
 
-        It is measured when it is first needed (seconds), then kept with the table.
+        It is measured when first needed (seconds), then kept with the table.
         """
         if (found := self.table.line()) is None:
             found = chance.line(self)
@@ -406,25 +460,19 @@ class MediaIndex:
         return found
 
     def frame_weights(self, text: str, item: int) -> Tensor:
-        """The weights [F] of the frames in an item's match: softmax_f(t . v_f / τ); 1 / F if
-        mean_pooled.
-        """
+        """Return the weights [F] of an item's frames: softmax_f(t . v_f / τ), or 1 / F."""
         matches = self.frames(item) @ self._encode([text])[0]
         if self.config.similarity == "mean_pooled":
             matches = torch.zeros_like(matches)
         return (matches / self.config.temperature).softmax(0)
 
     def scores(self, texts: Sequence[str], items: list[int] | None = None) -> Tensor:
-        """The cosine [T, V] of every text with all items, or with those in `items`, from all their
-        frames.
-        """
+        """Return the cosine [T, V] of every text with `items` (default: all), by all frames."""
         chosen = range(len(self)) if items is None else items
         return self._compare(self._encode(texts), integers(chosen))
 
     def right(self, text: str, items: Sequence[int] | None = None) -> list[int]:
-        """The items, or those of `items`, that have `text` as a caption, ignoring case and extra
-        spaces.
-        """
+        """Return the items with `text` as a caption, ignoring case and extra spaces."""
         wanted = _folded(text)
         if items is None:
             same = torch.tensor([caption == wanted for caption in self._captions], dtype=torch.bool)
@@ -435,12 +483,11 @@ class MediaIndex:
 
     @cached_property
     def _captions(self) -> list[str]:
-        """All captions as they are compared [T]."""
+        """All captions [T] in the form used for comparison."""
         return list(map(_folded, self.captions))
 
     def copies(self, items: Sequence[int], apart: Iterable[int] = ()) -> dict[int, list[int]]:
-        """Return {item: [item and its copies]} for the ranked items that are not copies of a better
-        one (`fold`).
+        """Return {item: [item and its copies]} for ranked items that copy no better one.
 
         Hashes compare grey values, so copies must also have a cosine of at least `ALIKE`: most
         pictures that differ in colour have less. Items in `apart` and items after the first `DEPTH`
@@ -458,21 +505,19 @@ class MediaIndex:
         return copies
 
     def moments(self, items: Sequence[int]) -> dict[int, list[int]]:
-        """Return {item: [item and the other moments of its clip]} for ranked items, without those
-        whose clip has a better moment.
-        """
+        """Return {best moment: [it and the other moments of its clip]} for ranked items."""
         found: dict[int | str, list[int]] = {}
         for item, clip in zip(items, self._clips(integers(items)), strict=True):
             found.setdefault(clip, []).append(item)
         return {together[0]: together for together in found.values()}
 
     def _clips(self, items: Tensor) -> list[int | str]:
-        """The clip of each moment, and other items' own numbers."""
+        """Return the clip of each moment, and the own number of any other item."""
         pairs = zip(items.tolist(), self.table.column("clip", items).tolist(), strict=True)
         return [f"clip {clip}" if clip else item for item, clip in pairs]
 
     def vector_of_text(self, text: str) -> Tensor:
-        """The embedding [1, D] of a sentence."""
+        """Return the embedding [1, D] of a sentence."""
         if not isinstance(text, str):
             raise TypeError(
                 f"a query is a sentence, not {text!r:.100}; for a picture or clip see `query_media`"
@@ -482,7 +527,7 @@ class MediaIndex:
         return self._encode([text])
 
     def vector_of(self, path: Like) -> Tensor:
-        """The mean embedding [1, D] of the frames of a picture, a clip or an item."""
+        """Return the mean embedding [1, D] of the frames of a picture, a clip or an item."""
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted = path
             path = self.path(path)
@@ -505,8 +550,7 @@ class MediaIndex:
         where: Where,
         max_items: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return (items, cosines) of the items that match `where`, at most `max_items`, best first,
-        ties by item.
+        """Return at most `max_items` (items, cosines) matching `where`, best first, ties by item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
@@ -528,14 +572,14 @@ class MediaIndex:
             return embed.check_finite(vectors, self.model)
 
     def _compare_means(self, vectors: Tensor, items: Tensor) -> Tensor:
-        """Cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
+        """Return the cosine [T, V] of every vector [T, D] with the mean of each item's frames."""
         if not len(items):
             return torch.empty(len(vectors), 0)
         return F.normalize(vectors, dim=1) @ self.table.compared(items)[0].T
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
-        """Cosine [T, V] of every text [T, D] with some items [V], from all their frames."""
-        scores = self._compare_means(text, items)  # right for one frame
+        """Return the cosine [T, V] of every text [T, D] with items [V], by all their frames."""
+        scores = self._compare_means(text, items)  # exact for one frame
         if self.config.similarity == "mean_pooled":
             return scores
         _, lengths = self.table.compared(items)
@@ -556,7 +600,7 @@ class MediaIndex:
         where: Where,
         k: int,
     ) -> list[tuple[str, float]]:
-        """The names and cosines of the `k` best, each clip once."""
+        """Return the names and cosines of the `k` best, each clip once."""
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
         for max_items in (
@@ -576,8 +620,9 @@ class MediaIndex:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """Within `with`, the model embeds as for this index, and no other thread can use it. Raises
-        ValueError if its weights have changed since.
+        """Inside a `with`, let the model embed as for this index, and no other thread use it.
+
+        Raises ValueError if its weights have changed since.
         """
         weights = self.weights
         with self.model.lock, self.model.using(weights.adapter, weights.digests.scale):
@@ -587,10 +632,10 @@ class MediaIndex:
 
 
 def _folded(text: str) -> str:
-    """A caption as it is compared: without case and extra spaces."""
+    """Return a caption for comparison: in lower case, without extra spaces."""
     return " ".join(text.casefold().split())
 
 
 def integers(numbers: Sequence[int]) -> Tensor:
-    """Whole numbers as a tensor, also if there are none."""
+    """Return whole numbers as a tensor, even if there are none."""
     return torch.tensor(numbers, dtype=torch.long)

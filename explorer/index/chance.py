@@ -1,6 +1,4 @@
-"""Which answers are better than chance: those above the cosine that captions without an answer
-seldom reach.
-"""
+"""Decide which answers are better than chance, by the cosines of captions without an answer."""
 
 from __future__ import annotations
 
@@ -13,18 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     from .ask import MediaIndex
 
-ALARMS = 0.05  # share of the captions without an answer that have a cosine above the line
-CAPTIONS = 200  # that are asked
-ENOUGH = 100  # items with captions; fewer of them say too little
-NEAREST = 50  # results among which the best one is sought that does not have the caption
+ALARMS = 0.05  # the share of captions without an answer whose best cosine is above the line
+CAPTIONS = 200  # captions to search for
+ENOUGH = 100  # items with captions; fewer are too few to tell
+NEAREST = 50  # results, of which the best one without the caption counts
 
 
 def line(index: MediaIndex, captions: Sequence[str] | None = None) -> float:
     """Return the cosine above which an answer of an index is better than chance.
 
-    Each caption is asked as if its own items were not there, so its best result is wrong. A share
-    `ALARMS` of these best cosines lies above the line. Without `captions`, some of the index are
-    drawn. Raises ValueError if less than `ENOUGH` of its items have captions.
+    We search for each caption as if its own items were not in the index, so its best result is
+    wrong. A share `ALARMS` of these best cosines lies above the line. Without `captions`, we draw
+    some from the index. Raises ValueError if fewer than `ENOUGH` of its items have captions.
     """
     best = []
     for caption in captions or _drawn(index):

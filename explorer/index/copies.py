@@ -4,17 +4,16 @@ import numpy as np
 from PIL import Image
 
 CLOSE = 4  # the hashes of two copies differ in at most this many of 64 bits
-PLAIN = 2  # a picture whose grey levels span no more than this has nothing to compare
+PLAIN = 2  # a picture with no more grey levels than this is plain: nothing to compare
 _WAVES = np.cos(np.pi / 64 * np.arange(8)[:, None] * (2 * np.arange(32) + 1))  # DCT, [8, 32]
 
 
 def picture_hash(image: Image.Image) -> int:
-    """Return a 64-bit hash, which differs in few bits between copies; 0 for a plain picture, which
-    counts as no copy.
+    """Return a 64-bit hash that differs in few bits between copies; 0 for a plain picture.
 
-    This is pHash: the picture in grey is shrunk to 32 × 32, and the bits say which of its lowest 8
-    × 8 frequencies are above their median. At most 2 bits differ from ImageHash's `phash`. With
-    `reducing_gap` a large picture is shrunk about 20 times as fast.
+    Hash 0 counts as no copy. This is pHash: the picture in grey is shrunk to 32 × 32, and the bits
+    say which of its lowest 8 × 8 frequencies are above their median. At most 2 bits differ from
+    ImageHash's `phash`. With `reducing_gap` a large picture is shrunk about 20 times as fast.
     """
     small = image.convert("L").resize((32, 32), Image.Resampling.LANCZOS, reducing_gap=2.0)
     grey = np.asarray(small, np.float64)
@@ -26,8 +25,7 @@ def picture_hash(image: Image.Image) -> int:
 
 
 def fold(hashes: np.ndarray) -> list[list[int]]:
-    """Group the rows of hashes [R], uint64, best first: each row that is not a copy, followed by
-    its copies.
+    """Group rows of hashes [R] (uint64, best first): each row that is no copy, then its copies.
 
     A row joins the first row that is at most `CLOSE` bits away and is not a copy itself, so small
     differences do not add up along a chain.

@@ -1,4 +1,4 @@
-"""Embed every file of a source once, and save batch by batch, so that little is lost in a kill."""
+"""Embed every file of a source once, and save batch by batch, so that a kill loses little."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
@@ -33,14 +33,27 @@ from .moments import IndexConfig
 from .table import MEMORY, StorageError, Table, address, writing
 from .weights import Header
 
-BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds
-# files read at once; most and fewest frames that a core embeds at once
-FILES, FRAMES, FEW = 32, 128, 4
+BATCH_SECONDS = 30  # a build that is killed loses at most the work of this many seconds,
+SHARE = 0.2  # or this share of the time since it began, but at least a second
+# files read at once, and between two turns of others; most and fewest frames that a core embeds at
+# once
+FILES, POLITE, FRAMES, FEW = 32, 8, 128, 4
 logger = logging.getLogger("explorer.index")
 
 Source = RetrievalDataset | str | Path
-# what is read of a file: its pixels [F, 3, H, W], an error, or None if its embeddings are known
+# the result of reading a file: pixels [F, 3, H, W], an error, or None if we have its embeddings
 Read: TypeAlias = Tensor | MediaError | None
+# within which a batch is embedded, so that others may use the model between two batches
+Turn = Callable[[], AbstractContextManager]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a build is: the table as it was last written, and `done` of `total` files."""
+
+    table: Table
+    done: int
+    total: int
 
 
 def build(
@@ -52,8 +65,28 @@ def build(
     shared: bool = False,
     max_files: int | None = None,
 ) -> Table:
-    """List the files of a source, and bring the table at an address up to date; see
-    `MediaIndex.build`. A `shared` one is never replaced.
+    """List the files of a source, and update the table at an address; see `MediaIndex.build`.
+
+    A `shared` table is never replaced.
+    """
+    *_, last = grow(model, source, header, uri, shard, shared, max_files)
+    return last.table
+
+
+def grow(
+    model: RetrievalModel,
+    source: Source,
+    header: Header,
+    uri: str | Path | None,
+    shard: tuple[int, int] = (0, 1),
+    shared: bool = False,
+    max_files: int | None = None,
+    turn: Turn | None = None,
+) -> Generator[Step]:
+    """Do what `build` does, and yield how far it is after every file.
+
+    With a `turn` the newest files come first, and the model is held within that alone, otherwise
+    until the end.
     """
     number, count = shard
     if not 0 <= number < count:
@@ -63,47 +96,63 @@ def build(
     files = [files[place] for place in spread(len(files), max_files)]
     uri = address(uri)
     with writing(uri, shard):
-        building = Building(model, Table.new(uri, header, root), root)
+        building = Building(model, Table.new(uri, header, root), root, turn)
         if uri != MEMORY:
             building.take_over(shared, whole=count == 1)
         own = files[number::count]
+        if turn:
+            own.sort(key=lambda file: -modified(root / file.media))
         # a moment belongs to the shard of its clip
         others = {file.key for file in files} - {file.key for file in own}
-        building.run(own, () if number else problems, others, shard)
-        return building.table.now()
+        step = Step(building.table.now(), 0, len(own))
+        yield step
+        for done, written in building.run(own, () if number else problems, others, shard):
+            step = Step(building.table.now() if written else step.table, done, len(own))
+            yield step
+        yield Step(building.table.now(), len(own), len(own))
+
+
+def modified(path: Path) -> int:
+    """Return when a file was last changed (ns); 0 if that cannot be read."""
+    try:
+        return media.stamp(path).modified
+    except (OSError, ValueError):
+        return 0
 
 
 def spread(count: int, at_most: int | None) -> list[int]:
-    """Return the places of at most so many of `count` things, evenly spread."""
+    """Return the places of at most `at_most` of `count` things, evenly spread."""
     some = count if at_most is None else min(count, at_most)
     return [number * count // some for number in range(some)]
 
 
 class Building:
-    """One build of an index: the files that are `known` from the `table`, and those it adds to it.
+    """One build of an index: the files `known` from the `table`, and those that it adds.
 
-    `kept` are the keys of the items that are in the source.
+    `kept` has the keys of the items in the source.
     """
 
-    def __init__(self, model: RetrievalModel, table: Table, root: Path) -> None:
+    def __init__(
+        self, model: RetrievalModel, table: Table, root: Path, turn: Turn | None = None
+    ) -> None:
         self.model = model
+        self.turn = turn
         self.table = table
         self.config = table.header.config
         self.root = root
-        # what is embedded → a file of that, and its row
+        # `MediaFile.part` → a file with that part, and its row
         self.known: dict[str, tuple[MediaFile, int]] = {}
         self.keys: dict[str, MediaFile] = {}  # of all rows
         self.kept: set[str] = set()
-        # items that are not written yet, with their embeddings or the rows that have these
+        # items not written yet, with their embeddings, or the rows that have these
         self._new: list[tuple[MediaFile, Tensor | int]] = []
-        self._written = time.monotonic()
+        self._begun = self._written = time.monotonic()
 
     def take_over(self, shared: bool, whole: bool) -> None:
-        """Use the existing table, if it was made with the same model, adapter, scale and config;
-        damaged parts are left out.
+        """Use the undamaged parts of a table of the same model, adapter, scale and config.
 
-        A `shared` table of another model is refused, and a damaged one unless all files are read
-        here (`whole`). Raises ValueError or OSError that says so.
+        Refuses (ValueError, OSError) a `shared` table of another model, and a damaged one unless
+        this process reads all files (`whole`).
         """
         uri, header = self.table.uri, self.table.header
         try:
@@ -142,14 +191,16 @@ class Building:
         problems: Sequence[Problem],
         others: set[str],
         shard: tuple[int, int],
-    ) -> None:
-        """Embed the files that are not `known`; skip, count and log those that cannot be read,
-        after the `problems` of listing. Items that are in no file, nor among the keys of `others`,
-        are deleted. Raises ValueError if no file can be read.
+    ) -> Generator[tuple[int, bool]]:
+        """Embed the files that are not `known`; skip, count and log those that cannot be read.
+
+        `problems` are those of listing. Deletes items that are neither in a file nor among the keys
+        of `others`. Yields how many files are done, and whether some were just written. Raises
+        ValueError if no file can be read.
         """
         skipped = dict(problems)
         if files:
-            self._embed_all(files, skipped)
+            yield from self._embed_all(files, skipped)
         gone = [
             key
             for key, file in self.keys.items()
@@ -166,12 +217,18 @@ class Building:
                 f"{self.table.uri}: other processes write there; a later build will tidy it"
             )
 
-    def _embed_all(self, files: Sequence[MediaFile], skipped: dict[str, str]) -> None:
+    def _embed_all(
+        self, files: Sequence[MediaFile], skipped: dict[str, str]
+    ) -> Generator[tuple[int, bool]]:
         embedded: set[int] = set()
         unread: set[int] = set()
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
-        with self.model.using(self.model.active, self.model.scale), bar, reading as read:
+        with ExitStack() as stack:
+            if not self.turn:
+                stack.enter_context(self.model.using(self.model.active, self.model.scale))
+            stack.enter_context(bar)
+            read = stack.enter_context(reading)
             try:
                 for number, file, result in read:
                     bar.update(number + 1 - bar.n)
@@ -183,14 +240,15 @@ class Building:
                     if result is not None:
                         embedded.add(number)
                     self._keep(file, result)
-                    if time.monotonic() - self._written >= BATCH_SECONDS:
+                    if due := self._due():
                         self._write()
-            finally:  # also after KeyboardInterrupt, so that nothing embedded is lost
+                    yield number + 1, due
+            finally:  # even after KeyboardInterrupt, so that nothing embedded is lost
                 self._write()
-        # e.g. unplugged; it may also be a shard
+        # it may be unplugged; it may also be a shard
         top = self.root.joinpath(*Path(files[0].media).parts[:-1][:1])
         if not top.exists():
-            raise FileNotFoundError(f"{top}: gone while it was read; bring it back and start again")
+            raise FileNotFoundError(f"{top}: gone while being read; bring it back and start again")
         there, items = len(files) - len(unread), len(self.kept)
         parts = f", {items:,} items with moments" if items > there else ""
         counts = f"{there:,} / {len(files):,} files, {len(embedded):,} of them embedded now"
@@ -205,10 +263,14 @@ class Building:
                 f"{self.root}: none of its {len(files)} files can be read ({reason}, …)"
             )
 
+    def _due(self) -> bool:
+        """Whether to write what was embedded; often at first, since others may look at it."""
+        now = time.monotonic()
+        wait = min(BATCH_SECONDS, max(1, SHARE * (now - self._begun)))
+        return now - self._written >= wait
+
     def _keep(self, file: MediaFile, vectors: Tensor | None) -> None:
-        """Note that an item exists; queue it for writing if it is new, or has another time or
-        captions.
-        """
+        """Note that an item exists; queue it for writing if it is new or has changed."""
         if vectors is not None:
             self._new.append((file, vectors))
         elif file != self.keys.get(file.key):
@@ -228,8 +290,9 @@ class Building:
             self.table.add(list(zip(files, frames, strict=True)), new)
 
     def _embed_files(self, files: Sequence[MediaFile]) -> Generator[tuple[int, MediaFile, Read]]:
-        """Yield (number of a file, the file or a moment of it, its embeddings [F, D]), or an error
-        instead of these, or None if it is unchanged.
+        """Yield (number of a file, the file or a moment of it, its embeddings [F, D]).
+
+        In place of embeddings comes an error, or None if the file is unchanged.
 
         One thread per core reads the files. If `reads_ahead`, they read the next `FILES` files
         while the model embeds the ones before.
@@ -238,7 +301,7 @@ class Building:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
 
             def begin() -> list[tuple[int, Future]]:
-                some = islice(rest, FILES)
+                some = islice(rest, POLITE if self.turn else FILES)
                 return [(at, pool.submit(self._tried, self._read, file)) for at, file in some]
 
             try:
@@ -247,7 +310,7 @@ class Building:
                     batch = [(at, *reading.result()) for at, reading in following]
                     following = begin() if reads_ahead(self.model.device) else []
                     pixels = [read for *_, read in batch if isinstance(read, Tensor)]
-                    embedded = iter(embed(self.model, pixels))
+                    embedded = iter(self._embed(embed, pixels))
                     for at, file, read in batch:
                         if isinstance(read, list):
                             for moment, result in self._embed_moments(read, pool):
@@ -255,25 +318,30 @@ class Building:
                         else:
                             yield at, file, next(embedded) if isinstance(read, Tensor) else read
                     following = following or begin()
-            finally:  # also after Ctrl-C: files that no thread has begun are not read
+            finally:  # even after Ctrl-C: do not read files that no thread has begun
                 pool.shutdown(cancel_futures=True)
 
     def _embed_moments(
         self, parts: Sequence[MediaFile], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[MediaFile, Read]]:
-        """Yield the moments of a clip with their embeddings; two groups of them are in memory."""
+        """Yield the moments of a clip with their embeddings; two groups at a time are in memory."""
         groups = iter(moments.groups(parts))
         while some := list(islice(groups, 2)):  # decoders of large films take much memory
             reading = [pool.submit(self._tried, self._read_group, *group) for group in some]
             for group, future in zip(some, reading, strict=True):
                 _, read = future.result()
                 if isinstance(read, tuple):
-                    read = embed_parts(self.model, *read)
+                    read = self._embed(embed_parts, *read)
                 for number, moment in enumerate(group):
                     yield moment, read[number] if isinstance(read, list) else read
 
+    def _embed(self, how: Callable[..., list[Tensor]], *read: object) -> list[Tensor]:
+        """Return what one of the functions below embeds, in this build's turn."""
+        with self.turn() if self.turn else nullcontext():
+            return how(self.model, *read)
+
     def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:
-        """Return what `read` returns, (file, …), with a MediaError in place of any other."""
+        """Return the result of `read`, or (file, the error as a MediaError)."""
         try:
             return read(file, *more)
         except MediaError as error:
@@ -283,11 +351,9 @@ class Building:
             return file, MediaError(f"{self.root / file.media}: {reason}")
 
     def _read(self, file: MediaFile) -> tuple[MediaFile, Tensor | list[MediaFile] | None]:
-        """Return the file as it is now, and its pixels, or None if it is known and unchanged, or
-        the moments into which it is cut.
-        """
+        """Return the file as it is now, and its pixels, its moments, or None if it is unchanged."""
         path = self.root / file.media
-        # by which a clip that was cut is known
+        # this part identifies a clip that was cut
         first = replace(file, start=0.0, end=self.config.frames / self.config.rate)
         old, *_ = self.known.get(file.part) or self.known.get(first.part) or (None,)
         now = listing.stamp(file, path, old)
@@ -302,8 +368,8 @@ class Building:
         return read_pixels(now, path, self.model, self.config)
 
     def _read_group(self, *group: MediaFile) -> tuple[MediaFile, tuple | None]:
-        """Return the first of some moments, and the pixels of all and the places of each in them,
-        or None if all are known.
+        """Return the first of some moments, and (all pixels, each moment's places); None if all are
+        known.
         """
         first = group[0]
         known = [self.known.get(moment.part, (None,))[0] for moment in group]
@@ -332,9 +398,7 @@ def reads_ahead(device: torch.device) -> bool:
 def read_pixels(
     file: MediaFile, path: Path, model: RetrievalModel, config: IndexConfig
 ) -> tuple[MediaFile, Tensor]:
-    """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. MediaError names the
-    path.
-    """
+    """Return the file with its `copy_hash`, and CLIP's input [F, 3, H, W]. Raises MediaError."""
     pictures = moments.frames_of(file, path, config)
     copy_hash = picture_hash(pictures[0]) if file.kind == "image" else 0
     pixels = to_pixels(pictures, model.of_processor("image_processor"))
@@ -394,14 +458,12 @@ def embed(model: RetrievalModel, pixels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def check_finite(vectors: Tensor, model: RetrievalModel) -> Tensor:
-    """Return the embeddings. Raises ValueError if any is infinite or NaN, as happens with damaged
-    weights.
-    """
+    """Return the embeddings. Raises ValueError if one is infinite or NaN (damaged weights)."""
     if not vectors.isfinite().all():
-        acting = "the backbone"
+        owner = "the backbone"
         if model.active is not None:
-            acting = f"adapter {model.active!r} or {acting}"
+            owner = f"adapter {model.active!r} or {owner}"
         raise ValueError(
-            f"an embedding is not finite: weights of {acting} are damaged; load them again"
+            f"an embedding is not finite: weights of {owner} are damaged; load them again"
         )
     return vectors

@@ -18,20 +18,19 @@ from cma.media import MediaError, shown_name
 Kind = Literal["image", "video"]
 SUFFIXES = media.PICTURES + media.CLIPS
 
-Problem = tuple[str, str]  # name of a file or folder that cannot be read (or "2 .heic"), and reason
+Problem = tuple[str, str]  # name of an unreadable file or folder (or "2 .heic"), and reason
 
 
 @dataclass(frozen=True)
 class MediaFile:
-    """One picture, clip or moment of a clip: `file_name` is shown, `media` is the path below the
-    media root.
+    """One picture, clip or moment: its shown `file_name`, and its path `media` below the root.
 
     `media` may not be UTF-8 text; `file_name` always is. `start` and `end` (seconds) cut a part out
-    of a clip. `size` (bytes), `modified` (ns, when it was last changed or moved), `digest`
-    (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`) are those of the file when it
-    was read. So are the `seconds` of a whole clip, if it may be cut into moments, and the `date`,
-    such as 2014-07-01T12:30:00: when a picture was taken, as its camera wrote it, or else when the
-    file was last changed (UTC). `place` is the item's place in a dataset, 0 in any other folder.
+    of a clip. These are from the time of reading: `size` (bytes), `modified` (ns, when it was last
+    changed or moved), `digest` (SHA-256) and, for a picture, `copy_hash` (`copies.picture_hash`);
+    the `seconds` of a whole clip, if it may be cut into moments; and the `date`, such as
+    2014-07-01T12:30:00, from the camera, or else of the file's last change (UTC). `place` is the
+    item's place in a dataset, 0 in any other folder.
     """
 
     file_name: str
@@ -51,22 +50,22 @@ class MediaFile:
 
     @property
     def is_moment(self) -> bool:
-        """Whether it is a part of a clip that `moments.cut` made, not one of a dataset."""
+        """Whether `moments.cut` made it; the parts of clips in a dataset are no moments."""
         return self.seconds is not None and self.start is not None
 
     @property
     def part(self) -> str:
-        """A text for what is embedded; the path is not enough, since parts of a clip share it."""
+        """A text that identifies the embedded part of a file; parts of a clip share a path."""
         return json.dumps([self.media, self.kind, self.start, self.end])
 
     @property
     def key(self) -> str:
-        """A text that identifies the item: two of a dataset may be of one picture."""
+        """A text that identifies the item, since two items of a dataset may show one picture."""
         return json.dumps([self.media, self.kind, self.start, self.end, self.id])
 
     @property
     def label(self) -> str:
-        """A name of its own to show: several may be parts of one file."""
+        """A unique name to show, since several items may be parts of one file."""
         if not (self.start or self.end):
             return printable(self.media)
         return self.id or f"{printable(self.media)}#t={self.start or 0:g}"
@@ -90,14 +89,14 @@ EVERYWHERE = Where()
 def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], list[Problem]]:
     """Return (media root, files, problems) of a split, a dataset folder or any other folder.
 
-    A dataset folder has `dataset.json` and `metadata.jsonl`; all its splits are taken. Any other
-    folder is searched with all its subfolders, in the order of names; links are followed, and each
-    folder is searched once, and so are WebDataset shards (`.tar`), whose members are listed as
+    Of a dataset folder (with `dataset.json` and `metadata.jsonl`) we list all splits. Any other
+    folder is searched with all its subfolders, in the order of names, following links but entering
+    each folder once; WebDataset shards (`.tar`) are searched, too, and their members listed as
     `shard.tar/name`. Hidden files and files that are neither pictures nor clips are not listed. The
-    problems are folders and shards that cannot be read, members that are refused, and counts of
-    pictures and clips of each kind that is not supported. An animated gif, webp or png is a clip;
-    in a dataset of pictures it is a picture. Raises FileNotFoundError if there is no such folder,
-    ValueError if it holds no pictures or clips of a kind that is supported.
+    problems are unreadable folders and shards, refused members, and the counts of pictures and
+    clips of each unsupported kind. An animated gif, webp or png is a clip; in a dataset of pictures
+    it is a picture. Raises FileNotFoundError if there is no such folder, ValueError if it holds no
+    pictures or clips of a supported kind.
     """
     if isinstance(source, RetrievalDataset):
         if source.rows is not None:
@@ -123,8 +122,7 @@ def find(source: RetrievalDataset | str | Path) -> tuple[Path, list[MediaFile], 
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Return "image", "video" (also for a folder, of the frames of a clip), or None for other
-    files.
+    """Return "image", "video" (also for a folder of frames), or None for other files.
 
     The suffix decides, and for pictures that may be animated also the header of the file. A picture
     that needs the extra `formats` is an "image" even without it; the error comes when it is read.
@@ -137,8 +135,7 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFile:
-    """Return `file` with its size, times and content hash (those of `old` if size and time are the
-    same).
+    """Return `file` with size, times and content hash (of `old`, if size and time are equal).
 
     Raises MediaError for a file that is missing, empty or cannot be opened; OSError if reading it
     fails.
@@ -162,7 +159,7 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
 
 
 def _digest(parts: Sequence[Path]) -> str:
-    """The SHA-256 of the SHA-256 of each part."""
+    """Return the SHA-256 of the parts' SHA-256s."""
     digest = hashlib.sha256()
     for part in parts:
         with media.open_media(part) as stream:
@@ -197,9 +194,7 @@ def _below(folder: Path) -> tuple[list[MediaFile], list[Problem]]:
 
 
 def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
-    """Return the paths of the members of a WebDataset shard, and why one is refused ("" if it is
-    not); of any other file, or a shard that cannot be read, its own path.
-    """
+    """Return (path, reason to refuse it or "") for each member of a shard, or for the file."""
     shard = folder / path
     if path.suffix != ".tar" or path.name.startswith(".") or not shard.is_file():
         return [(path, "")]
@@ -210,7 +205,7 @@ def _members(folder: Path, path: Path) -> list[tuple[Path, str]]:
 
 
 def _of_splits(splits: Sequence[RetrievalDataset]) -> tuple[Path, list[MediaFile]]:
-    """The media root of one or more splits of a dataset folder, and their files."""
+    """Return the media root and the files of one or more splits of a dataset folder."""
     root = splits[0].media_root or splits[0].folder
     files: list[MediaFile] = []
     for split in splits:

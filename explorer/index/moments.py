@@ -1,4 +1,4 @@
-"""The moments of a long clip: windows that overlap by half, each one an item of the index."""
+"""Cut a long clip into moments: windows that overlap by half, each one an item of the index."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cma.files import checked_dataclass
 
 from .listing import MediaFile
 
-# moments that are read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames take
-# little memory
+# moments read together: a clip is then decoded 8 / 7 times, not twice, and 48 frames need little
+# memory
 TOGETHER = 7
 LONGEST = (
     7 * 24 * 3600
@@ -27,14 +27,14 @@ LONGEST = (
 
 @checked_dataclass
 class IndexConfig(ReadConfig):
-    """`ReadConfig`, and how a long clip is cut into moments, each of which can be found.
+    """`ReadConfig`, and how to cut a long clip into moments, each of which can be found.
 
     Only clips of a plain folder are cut; those of a dataset keep their own `start` and `end`. A
     clip of at most `window` seconds is one item, read with `max_frames` and `fps`.
 
     Args:
-        rate: frames a second of a longer clip.
-        window: seconds of a moment, about; moments overlap by half.
+        rate: frames a second read of a longer clip.
+        window: the approximate seconds of a moment; moments overlap by half.
 
     Raises:
         ValueError: a value is not allowed; the message names the field.
@@ -52,7 +52,7 @@ class IndexConfig(ReadConfig):
         if given is None:
             return cls()
         if not isinstance(given, ReadConfig):
-            raise TypeError(f"config: expected a explorer.index.IndexConfig, not {given!r:.100}")
+            raise TypeError(f"config: expected an explorer.index.IndexConfig, not {given!r:.100}")
         names = [field.name for field in fields(cls) if hasattr(given, field.name)]
         return cls(**{name: getattr(given, name) for name in names})
 
@@ -68,10 +68,10 @@ class IndexConfig(ReadConfig):
 
 
 def cut(clip: MediaFile, config: IndexConfig) -> list[MediaFile]:
-    """Return the moments of a clip whose `seconds` are known; none if it is not to be cut.
+    """Return the moments of a clip whose `seconds` are known; none if it stays whole.
 
-    Moment i has the frames i · step, …, i · step + frames - 1 of those at 0, 1 / rate, 2 / rate, …
-    seconds (`IndexConfig.step`, `frames`); the last one ends with the clip.
+    Of the frames at 0, 1 / rate, 2 / rate, … seconds, moment i has the frames i · step, …, i · step
+    + frames - 1 (`IndexConfig.step`, `frames`); the last one ends with the clip.
     """
     seconds = clip.seconds
     if seconds is None or not config.window < seconds <= LONGEST:
@@ -93,10 +93,9 @@ def groups(moments: Sequence[MediaFile]) -> list[Sequence[MediaFile]]:
 def read(
     group: Sequence[MediaFile], path: Path, config: IndexConfig, *take: Callable
 ) -> tuple[list, list[list[int]]]:
-    """Return the frames of some moments, each once, or what `take` makes of each, and for each
-    moment the numbers of its own.
+    """Return the frames of some moments, each once, and for each moment the numbers of its frames.
 
-    Raises MediaError as `media.read_frames`.
+    With `take`, they are `take(frame)`. Raises MediaError like `media.read_frames`.
     """
     max_frames = config.frames + len(group) * config.step
     start, end = cast(float, group[0].start), cast(float, group[-1].end)
@@ -105,7 +104,7 @@ def read(
     share = min(1.0, len(frames) / max(1, int((end - start) * config.rate)))
     numbers = []
     for place in range(len(group)):
-        # at least one, if the file ends before it says so
+        # at least one, if the file ends earlier than it claims
         first = min(int(place * config.step * share), len(frames) - 1)
         own = range(first, min(first + math.ceil(config.frames * share), len(frames)))
         numbers.append([own[i] for i in media.frame_indices(len(own), config.max_frames)])
@@ -113,9 +112,9 @@ def read(
 
 
 def frames_of(file: MediaFile, path: Path, config: IndexConfig) -> list[Image.Image]:
-    """Read a picture, or those frames of a clip that an index of this config embeds.
+    """Read a picture, or the frames of a clip that an index with this config embeds.
 
-    Raises MediaError as `media.read_media`.
+    Raises MediaError like `media.read_media`.
     """
     if not file.is_moment:
         return media.read_media(
@@ -125,6 +124,4 @@ def frames_of(file: MediaFile, path: Path, config: IndexConfig) -> list[Image.Im
         if file in group:
             frames, numbers = read(group, path, config)
             return [frames[number] for number in numbers[group.index(file)]]
-    raise media.MediaError(
-        f"{path}: was cut differently when it was indexed; build the index again"
-    )
+    raise media.MediaError(f"{path}: was cut differently when indexed; build the index again")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     pa = lazy_loader.load("pyarrow")  # the extra `explorer`
 FORMAT_VERSION = 7  # version 6 was our own files, or a table with the records as JSON
-BYTES = "utf-8", "surrogateescape"  # Linux allows names that are no text
+BYTES = "utf-8", "surrogateescape"  # Linux allows names that are not text
 RECORD = (  # the fields of a MediaFile; its kind is "is_clip"
     *("file_name", "media", "is_clip", "id", "captions", "start", "end", "size", "modified"),
     *("digest", "copy_hash", "seconds", "date", "place"),
@@ -46,15 +46,15 @@ Item = tuple[MediaFile, Tensor]  # a file and the embeddings [F, D] of its frame
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the metadata of a table say, as JSON with its digest."""
+    """The metadata of a table, stored as JSON with its digest."""
 
     header: Header
     media_root: str
-    format_version: Literal[FORMAT_VERSION]  # type: ignore[valid-type]  # it stands once
+    format_version: Literal[FORMAT_VERSION]  # type: ignore[valid-type]  # its value is written once
 
 
 def schema_of(made: Manifest, width: int) -> pa.Schema:
-    """The columns of a table of embeddings of this width."""
+    """Return the columns of a table of embeddings of this width."""
     text, whole, real = pa.string(), pa.int64(), pa.float64()
     columns = {
         **{"file_name": text, "media": pa.binary(), "is_clip": pa.bool_(), "id": text},
@@ -76,7 +76,7 @@ def metadata(made: Manifest) -> dict[str, str]:
 
 
 def as_rows(items: Sequence[Item], made: Manifest) -> pa.Table:
-    """Items as rows. Raises ValueError unless all embeddings are finite."""
+    """Convert items to rows. Raises ValueError unless all embeddings are finite."""
     files, frames = zip(*items, strict=True)
     means = torch.stack([one.mean(0) for one in frames])
     if not means.isfinite().all():
@@ -100,7 +100,7 @@ def as_rows(items: Sequence[Item], made: Manifest) -> pa.Table:
 
 
 def as_row(file: MediaFile) -> dict:
-    """What a row says about a file."""
+    """Return the fields of a row that describe a file."""
     media = file.media.encode(*BYTES)
     own = int.from_bytes(blake2b(media, digest_size=8).digest(), signed=True)
     parent = PurePosixPath(file.file_name).parent.as_posix()
@@ -121,7 +121,7 @@ def as_row(file: MediaFile) -> dict:
 
 
 def as_file(row: dict) -> MediaFile:
-    """The record that a row was made of."""
+    """Return the record of the file that a row describes."""
     values = {name: row[name] for name in RECORD if name != "is_clip"}
     values["kind"] = "video" if row["is_clip"] else "image"
     values["media"] = row["media"].decode(*BYTES)
@@ -139,14 +139,12 @@ def short(file: MediaFile) -> str:
 
 
 def ids_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """LanceDB's numbers of some rows."""
+    """Return LanceDB's numbers of some rows."""
     return rows["_rowid"].to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def once(rows: pa.Table) -> pa.Table:
-    """Return the rows without those whose key has a later row, because two processes added the
-    item.
-    """
+    """Return one row for each key, the last; two processes may have added the same item."""
     keys = rows["key"]
     if len(keys.unique()) == len(keys):
         return rows
@@ -159,7 +157,7 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def means_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """The column of the mean embeddings [n, D]."""
+    """Return the column of the mean embeddings [n, D]."""
     column = rows["vector"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -167,7 +165,7 @@ def means_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
 
 
 def condition(where: Where) -> str:
-    """The SQL for the rows that are `where`."""
+    """Return the SQL condition for the rows that match `where`."""
     wanted = []
     if where.kind:
         wanted.append(f"is_clip = {str(where.kind == 'video').lower()}")

@@ -61,23 +61,22 @@ T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED, LINE = "media", "skipped", "line"
 OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
-# up to so many items we compare each with a query; among more, LanceDB finds the nearest
+# up to this many items, we compare each with a query; beyond, LanceDB finds the nearest
 LARGE = 200_000
-HELD = 2**28  # frames of clips are held in memory up to so many bytes; else each query reads them
-# of the index of a large table: rows in a partition, and partitions that are searched: of a
-# million rows all
+HELD = 2**28  # up to this many bytes, frames of clips stay in memory; else each query reads them
+# a large table's index: rows in a partition, and partitions searched (of a million rows, all)
 PARTITION, PROBES = 4096, 250
 CACHED = {"index_cache_size_bytes": 2**28, "metadata_cache_size_bytes": 2**26}
-# a table of more parts, or so many rows outside of the index, is tidied; who has it open has it as
-# it was for at least so long
+# tidy a table with more parts, or more rows outside the index; older versions stay readable for at
+# least this time
 PARTS, OUTSIDE, KEPT = 32, 50_000, timedelta(days=1)
-SHARE = 10_000  # rows for which a table may have one part more, since to join all writes all anew
-DRIFT = 0.1  # share of its rows by which a table may have grown since its line was drawn
-LOOKS = 64  # rows that are read again after something was written
-ATTEMPTS = 10  # to make a table that another process may be making
+SHARE = 10_000  # rows per further part allowed, since joining rewrites all rows
+DRIFT = 0.1  # a line holds until the table has grown by this share
+LOOKS = 64  # rows to read again after writing
+ATTEMPTS = 10  # at making a table that another process may be making, too
 ROWS = 8192  # rows read, written or deleted at once
 RECORDS = 4096  # records held: more than a user looks at in a list of results
-MESSAGE = 400  # characters of an error of LanceDB
+MESSAGE = 400  # the longest error of LanceDB that we quote
 AGAIN = "build the index again"
 CLOSED = f"cannot be opened; if it is damaged, delete it, then {AGAIN}"
 LOST = f"a part of it is damaged or lost; {AGAIN}"
@@ -101,17 +100,17 @@ def storage_errors(uri: str, advice: str = LOST) -> Iterator[None]:
     except (RefusedError, StorageError):
         raise
     except BaseException as error:
-        panic = "Panic" in type(error).__name__  # of Rust, which is no Exception
+        panic = "Panic" in type(error).__name__  # a panic of Rust is not an Exception
         if not panic and not isinstance(error, Exception):
             raise
         message = printable(" ".join(str(error).split()))
-        if len(message) > MESSAGE:  # of S3 the reason stands at the end
+        if len(message) > MESSAGE:  # S3 gives the reason at the end
             message = f"{message[: MESSAGE // 2]} … {message[-MESSAGE // 2 :]}"
         raise StorageError(f"{uri}: {advice} ({message})") from error
 
 
 def parsed(text: str, as_type: type[T], uri: str, advice: str) -> T:
-    """As `parse_json`, with a RefusedError."""
+    """Do the same as `parse_json`, but raise RefusedError."""
     try:
         return parse_json(text, as_type, uri, advice)
     except ValueError as error:
@@ -119,7 +118,7 @@ def parsed(text: str, as_type: type[T], uri: str, advice: str) -> T:
 
 
 def reading(method: Callable) -> Callable:
-    """A method of a table within which errors of LanceDB become a StorageError of one line."""
+    """Decorate a method of a table: errors of LanceDB become a StorageError of one line."""
 
     @wraps(method)
     def read(self: Table, *given: object, **named: object) -> object:
@@ -131,7 +130,7 @@ def reading(method: Callable) -> Callable:
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """Items of a large table near a query, ascending, as `compared` returns them, and rows."""
+    """The items of a large table nearest to a query, ascending, `compared`, with row numbers."""
 
     items: Tensor
     units: Tensor
@@ -142,7 +141,7 @@ class Near:
 class Table:
     """The items of an index, numbered from 0, as they were when the table was opened.
 
-    They are in the order of a dataset, or of their names; those of a `large` table in the order of
+    Items are in the order of their dataset or of their names; in a `large` table, in the order of
     its rows. `now()` shows what has been added or deleted since, here or by another process. Every
     method raises OSError, in one line, if the storage cannot be used or a part of it is lost, and
     ValueError for a row with a wrong checksum. Several threads may use a table.
@@ -153,11 +152,11 @@ class Table:
         self.uri = address(uri)
         self._lock = Lock()
         self._columns: dict[str, np.ndarray] = {}
-        self._records: dict[int, MediaFile] = {}  # of items that were asked for
-        self._inside: tuple[Where, Tensor] | None = None  # of the last question
-        self._near: Near | None = None  # what was found last
-        self._moved: Path | None = None  # where the media are now
-        self._replaces = False  # the first items that are added replace what is there
+        self._records: dict[int, MediaFile] = {}  # of items used so far
+        self._inside: tuple[Where, Tensor] | None = None  # of the last filter
+        self._near: Near | None = None  # the last search
+        self._moved: Path | None = None  # the media's new folder
+        self._replaces = False  # whether the first added items replace the existing ones
         with storage_errors(self.uri, CLOSED):
             self._database: Any = database or lancedb.connect(
                 self.uri, session=lancedb.Session(**CACHED)
@@ -167,12 +166,12 @@ class Table:
 
     @classmethod
     def open(cls, uri: str | Path, media_root: Path | None = None) -> Table:
-        """Open the table at an address; `media_root` says where the media are now, if they have
+        """Open the table at an address; `media_root` is the folder of the media, if they have
         moved. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
         uri = address(uri)
         refuse_older(uri)
-        here = "://" not in uri  # LanceDB would make the folder
+        here = "://" not in uri  # else LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
         if table is None or table._rows is None:
             message = "no index there; `MediaIndex.build` makes one"
@@ -206,7 +205,7 @@ class Table:
 
     @property
     def header(self) -> Header:
-        """What the embeddings were made with."""
+        """The settings that made the embeddings."""
         return self._made.header
 
     @property
@@ -215,10 +214,10 @@ class Table:
         return self._moved or Path(unquote(self._made.media_root, errors="surrogateescape"))
 
     def now(self) -> Table:
-        """The table as it is now; itself if nobody has changed it."""
+        """Return the table as it is now; itself if nobody has changed it."""
         with storage_errors(self.uri, CLOSED):
             newest = self._newest()
-            if newest is None:
+            if newest is None or (self._rows is None and self._replaces):
                 return self
             if self._rows is not None and newest.version == self._rows.version:
                 return self
@@ -227,8 +226,8 @@ class Table:
         return newer
 
     def _newest(self, name: str = TABLE) -> Any:
-        """The table as it is now, which may be written to; None if there is none."""
-        with suppress(ValueError):  # says LanceDB, also while another process makes it
+        """Return the table as it is now, for writing; None if there is none."""
+        with suppress(ValueError):  # LanceDB raises it, even while another process makes the table
             return self._database.open_table(name)
         return None
 
@@ -253,7 +252,7 @@ class Table:
     def _ids(self) -> np.ndarray:
         """LanceDB's number of the row of each item [V]."""
         if self.large:
-            return np.sort(ids_of(self._scan(["length"])))  # of no column it would read all
+            return np.sort(ids_of(self._scan(["length"])))  # without a column it reads all
         order = "place", "file_name", "start", "key"
         rows = self._scan(order)
         # so that a folder stands before what follows its name, as in `listing.find`
@@ -264,7 +263,7 @@ class Table:
 
     @cached_property
     def _ascending(self) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the rows, ascending, and the items that have them."""
+        """Return the row numbers, ascending, and the items that have them."""
         items = self._ids.argsort()
         return self._ids[items], items
 
@@ -275,9 +274,7 @@ class Table:
         return np.where(ascending[places] == ids, items[places], -1)
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
-        """Return columns of all rows, or of those that fulfil a condition in SQL, with the rows'
-        numbers.
-        """
+        """Return columns and numbers of all rows, or of those that fulfil a condition in SQL."""
         return self._search(names, condition).to_arrow()
 
     def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
@@ -329,13 +326,13 @@ class Table:
         return [known[item] for item in wanted]
 
     def _file(self, row: dict) -> MediaFile:
-        """The record in a row. Raises ValueError if it was damaged, or leads out of the media."""
+        """The record in a row. Raises ValueError if it is damaged, or points outside."""
         file = as_file(row)
         if record_sum(file) != row["record_sum"]:
             raise RefusedError(f"{self.uri}: the record of {short(file)} is damaged; {AGAIN}")
         path = Path(file.media)
         if path.anchor or ".." in path.parts:
-            message = f"{printable(file.media)!r:.100} leads out of the folder of the media"
+            message = f"{printable(file.media)!r:.100} points outside the folder of the media"
             raise RefusedError(f"{self.uri}: {message}; {AGAIN}")
         return file
 
@@ -351,7 +348,7 @@ class Table:
 
     @reading
     def frames(self, items: Tensor) -> list[Tensor]:
-        """The embeddings [F, D] of each item's frames."""
+        """Return the embeddings [F, D] of each item's frames."""
         if len(items) > 1 and self._holds_frames:
             return [self._held_frames[item] for item in items.tolist()]
         if near := self._found(items):
@@ -360,7 +357,7 @@ class Table:
 
     @reading
     def frames_at(self, ids: np.ndarray) -> list[Tensor]:
-        """The same for the rows of these numbers."""
+        """Return the same for the rows with these numbers."""
         return self._frames(self._taken(ids, VECTORS))
 
     def _frames(self, rows: pa.Table) -> list[Tensor]:
@@ -397,9 +394,9 @@ class Table:
     @cached_property
     @reading
     def _held(self) -> tuple[Tensor, Tensor]:
-        """What `compared` returns of all items of a table that is not large."""
+        """The result of `compared` for all items of a table that is not large."""
         with self._lock:
-            if "_held" in vars(self):  # another thread has just read it
+            if "_held" in vars(self):  # another thread has just read them
                 return vars(self)["_held"]
             units = torch.empty(len(self), self._width())
             lengths = torch.empty(len(self), dtype=torch.long)
@@ -413,7 +410,7 @@ class Table:
 
     @cached_property
     def _holds_frames(self) -> bool:
-        """Whether the frames of all clips are few enough to be held."""
+        """Whether the frames of all clips are few enough to keep in memory."""
         if self.large:
             return False
         lengths = self._held[1]
@@ -422,9 +419,7 @@ class Table:
     @cached_property
     @reading
     def _held_frames(self) -> list[Tensor]:
-        """The frames of all items, held because checking their checksums in each query would take
-        longer than the query.
-        """
+        """The frames of all items, kept because checking them takes longer than a query."""
         with self._lock:
             if "_held_frames" in vars(self):
                 return vars(self)["_held_frames"]
@@ -441,7 +436,7 @@ class Table:
 
     @reading
     def compared(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean embeddings of some items at length 1 [n, D], and their numbers of frames."""
+        """Return the normalised mean embeddings [n, D] of items, and their numbers of frames."""
         if not self.large:
             units, lengths = self._held
             return units[items], lengths[items]
@@ -451,7 +446,7 @@ class Table:
         return unit(means), lengths
 
     def _found(self, items: Tensor) -> tuple[Near, Tensor] | None:
-        """The last search's result, and where some items are in it; None if one of them is not."""
+        """Return the last search, and the places of some items in it; None if it lacks one."""
         near = self._near
         if near is None or not torch.isin(items, near.items).all():
             return None
@@ -459,7 +454,7 @@ class Table:
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
-        """Find the `count` items that match `where` whose means are nearest to a unit vector [D].
+        """Find the `count` items matching `where` with means nearest to a unit vector [D].
 
         Returns their numbers, ascending, and their cosines.
         """
@@ -489,7 +484,7 @@ class Table:
 
     @reading
     def inside(self, where: Where) -> Tensor:
-        """The items that are `where`, ascending."""
+        """Return the items that match `where`, ascending."""
         last = self._inside
         if last is None or last[0] != where:
             items = np.sort(self._items(ids_of(self._scan(["folder"], condition(where)))))
@@ -499,13 +494,13 @@ class Table:
     @cached_property
     @reading
     def skipped(self) -> tuple[Problem, ...]:
-        """(name, reason) of what no shard could read."""
+        """The (name, reason) of all files that no shard could read."""
         noted = self._newest(SKIPPED)
         rows = () if noted is None else noted.to_arrow().to_pylist()
         return tuple((row["name"], row["reason"]) for row in rows)
 
     def line(self) -> float | None:
-        """What `keep_line` wrote for the same model, when there were about as many rows."""
+        """The line that `keep_line` wrote for the same model and about as many rows; else None."""
         with suppress(OSError), storage_errors(self.uri):
             noted = self._newest(LINE)
             for row in [] if noted is None else noted.to_arrow().to_pylist():
@@ -515,13 +510,13 @@ class Table:
         return None
 
     def _line_sum(self, rows: int, cosine: float) -> int:
-        """A checksum, with the model and the folder of the media."""
+        """Return a checksum of the line, the model and the folder of the media."""
         return zlib.crc32(repr((rows, cosine, self._made)).encode())
 
     # ---- what is written
 
     def keep_line(self, cosine: float) -> None:
-        """Keep the cosine of `chance.line` with the table, if it can be written."""
+        """Store the cosine of `chance.line` with the table, if the table can be written to."""
         row = {"rows": self.rows, "cosine": cosine, "sum": self._line_sum(self.rows, cosine)}
         with suppress(OSError), storage_errors(self.uri, WROTE):
             self._database.create_table(LINE, pa.Table.from_pylist([row]), mode="overwrite")
@@ -560,7 +555,7 @@ class Table:
             raise
 
     def _created(self, name: str, schema: pa.Schema) -> Any:
-        """A table that this process makes, or another one at the same time."""
+        """Return a new table, made by this process, or by another one at the same time."""
         for attempt in range(ATTEMPTS):
             try:
                 there = self._newest(name)  # one without rows is falsy
@@ -578,7 +573,7 @@ class Table:
                 self._newest().delete(f"key IN ({', '.join(quoted[first : first + ROWS])})")
 
     def skip(self, problems: Sequence[Problem], shard: tuple[int, int]) -> None:
-        """Replace what a shard could not read; what was noted in another division is deleted."""
+        """Replace a shard's unreadable files; delete those noted for another number of shards."""
         own, count = f"{shard[0]}/{shard[1]}", shard[1]
         rows = [{"shard": own, "name": name, "reason": reason} for name, reason in problems]
         schema = pa.schema(dict.fromkeys(("shard", "name", "reason"), pa.string()))
@@ -589,9 +584,7 @@ class Table:
                 self._created(SKIPPED, schema).add(pa.Table.from_pylist(rows, schema))
 
     def tidy(self) -> None:
-        """Join small parts, delete old versions, and bring the index of a large table up to date,
-        each if it is worthwhile.
-        """
+        """Join small parts, delete old versions and update the index, each if worthwhile."""
         with storage_errors(self.uri, WROTE):
             newest = self._newest()
             if newest is None:
@@ -600,7 +593,7 @@ class Table:
             indexed = newest.list_indices()
             if rows > LARGE and not indexed:
                 before = newest.version
-                newest.optimize(cleanup_older_than=KEPT)  # so that additions leave it alone
+                newest.optimize(cleanup_older_than=KEPT)  # so that `add` need not do it
                 newest.create_index("vector", config=index_config())
                 self._read_back(before)
                 return
@@ -619,8 +612,9 @@ class Table:
         items: Tensor | None = None,
         media_root: str | Path | None = None,
     ) -> Table:
-        """Write all rows, or some items, to an address, replacing what is there; the copy notes the
-        folder of the media, or `media_root` instead.
+        """Write all rows, or some items, to an address, replacing any table there; return the copy.
+
+        It notes the same folder of the media, or else `media_root`.
         """
         copy = Table.new(uri, self.header, media_root or self.media_root)
         names = self._rows.schema.names
@@ -639,9 +633,7 @@ class Table:
         return copied
 
     def mended(self, media_root: Path | None = None) -> Table:
-        """Rewrite the undamaged part of the table in place; a reader sees the old rows or all of
-        the new ones.
-        """
+        """Rewrite the undamaged rows in place; a reader sees the old rows or all new ones."""
         copy = Table.new(self.uri, self.header, media_root or self.media_root)
         copy._database = self._database
         schema = schema_of(copy._made, self._width())
@@ -666,8 +658,9 @@ class Table:
         return copy._replaced(batches(), schema)
 
     def _replaced(self, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Table:
-        """Make these rows the table, in one step. They go through a file, because LanceDB reads and
-        writes in one thread.
+        """Replace the table by these rows in one step.
+
+        They go through a file, because LanceDB reads and writes in one thread.
         """
         schema = schema.with_metadata(metadata(self._made))
         with storage_errors(self.uri, WROTE), TemporaryDirectory() as folder:
@@ -683,8 +676,9 @@ class Table:
         return Table(self.uri, self._database)
 
     def known(self) -> Iterator[tuple[MediaFile, int]]:
-        """Yield each record with the number of its row. Raises as `files`; in a folder it also
-        checks the checksums of all embeddings.
+        """Yield each record with its row number. Raises like `files`.
+
+        In a folder it also checks the checksums of all embeddings.
         """
         names = [*RECORD, "record_sum", *(VECTORS if "://" not in self.uri else ())]
         with storage_errors(self.uri):
@@ -702,9 +696,7 @@ class Table:
 
 
 def address(uri: str | Path | None) -> str:
-    """Return a folder as an absolute path, an address such as `s3://bucket/photos` as it is, and
-    that of the memory of this process for None.
-    """
+    """Return a folder's absolute path, an address such as `s3://…` as it is; None means memory."""
     if uri is None:
         return MEMORY
     return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
@@ -718,16 +710,16 @@ def refuse_older(uri: str) -> None:
 
 @contextmanager
 def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
-    """Lock a folder, which is created if needed, for one writer of each shard; others wait.
+    """Lock a folder (created if needed) for one writer of each shard; others wait.
 
-    Raises ValueError if it is a file, holds an older index, or other things and no index; hidden
-    files do not count.
+    Raises ValueError for a file, for an older index, or for a folder of other things; hidden files
+    do not count.
     """
     if "://" in uri:
         yield
         return
     refuse_older(uri)
-    folder, advice = Path(uri), "give the index a folder of its own"
+    folder, advice = Path(uri), "give the index its own folder"
     if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -745,8 +737,8 @@ def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
 
 
 def index_config() -> object:
-    """How LanceDB finds the nearest of many rows: by one bit a number (RaBitQ, Gao and Long 2024),
-    in the partitions whose centres are nearest.
+    """Return the settings of LanceDB's index: one bit per number (RaBitQ, Gao and Long 2024), in
+    the partitions whose centres are nearest.
     """
     index_class = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
     return index_class(distance_type="cosine", target_partition_size=PARTITION)

@@ -1,4 +1,4 @@
-"""What the embeddings of an index depend on: digests of a model's weights, how media are read."""
+"""Identify what embeddings depend on: the model's weights, and how media are read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cma.model import RetrievalModel
 
 from .moments import IndexConfig
 
-SMALL = 2**23  # bytes of an adapter up to which its digest is made for each query
+SMALL = 2**23  # up to this many bytes, an adapter's digest is computed for each query
 
 
 @dataclass(frozen=True)
 class Digests:
-    """What embeddings depend on, as `identify` returns it."""
+    """The digests of the weights that embeddings depend on (`identify`)."""
 
     backbone: str
     adapter: str | None
@@ -31,9 +31,7 @@ class Digests:
 
 @dataclass(frozen=True)
 class Header:
-    """What embeddings were made with; `backbone` and `adapter` are names for
-    messages.
-    """
+    """The settings that made embeddings; `backbone` and `adapter` are names for messages."""
 
     backbone: dict[str, str | None]
     adapter: str | None
@@ -58,19 +56,18 @@ class Header:
         raise ValueError(f"{path}: built with {made_with}; {advice}, or build the index again")
 
     def adapter_text(self) -> str:
-        """The name of the adapter in messages, with its scale if that is not 1."""
+        """Return the adapter's name for messages, with its scale if that is not 1."""
         scale = self.built_with.scale
         at = "" if scale == 1 else f" at scale {scale:g}"
         return f"adapter {self.adapter!r:.100}{at}" if self.adapter else "no adapter"
 
 
 def identify(model: RetrievalModel) -> Digests:
-    """Return what embeddings depend on: digests of the backbone's weights and the active adapter
-    (or None).
+    """Return the digests of the backbone's weights and of the active adapter (or None).
 
-    The backbone's weights are rounded to bfloat16 first, so it is the same backbone in float32 and
-    in bfloat16, but not in float16. The adapter's are not rounded; its method, options and scale
-    count too.
+    The backbone's weights are rounded to bfloat16 first, so a backbone in float32 and in bfloat16
+    is the same, but not in float16. The adapter's are not rounded; its method, options and scale
+    count, too.
     """
     with model.using(None):  # a method may have put its own tensors in the backbone's place
         weights = [weight.detach() for _, weight in sorted(model.clip.named_parameters())]
@@ -80,14 +77,13 @@ def identify(model: RetrievalModel) -> Digests:
     return Digests(backbone, _adapter(model), model.scale)
 
 
-class ActingWeights:
-    """The weights of a model's backbone and active adapter: their `digests`, and whether they have
-    changed.
+class ActiveWeights:
+    """The weights of a model's backbone and active adapter: `digests`, and whether they changed.
 
-    The numbers of an adapter of at most `SMALL` bytes are compared each time, so every change is
-    noticed. The backbone, and a larger adapter such as full fine-tuning, are read again only after
-    a change that torch counts: an update in place, another tensor or device. A change through
-    `.data`, which torch does not count, is then not noticed.
+    An adapter of at most `SMALL` bytes is compared each time, so we notice every change. The
+    backbone, and a larger adapter such as full fine-tuning, are read again only after a change that
+    torch counts: an update in place, another tensor or device. We do not notice a change through
+    `.data`, which torch does not count.
     """
 
     def __init__(self, model: RetrievalModel) -> None:
@@ -97,8 +93,10 @@ class ActingWeights:
             self._look(model)
 
     def _look(self, model: RetrievalModel) -> None:
-        """Keep the weights, so that no new tensor gets the address of an old one, their versions,
-        and which of them act: a method may put its own in the backbone's place.
+        """Note the weights, their versions, and which of them are active.
+
+        Keeping them ensures that no new tensor gets the address of an old one. A method may put its
+        own tensors in the backbone's place.
         """
         with model.using(None):
             own = list(model.clip.parameters())
@@ -107,14 +105,13 @@ class ActingWeights:
         self._acting = _acting(model) & {id(weight) for weight in self._weights}
 
     def header(self, model: RetrievalModel, config: IndexConfig) -> Header:
-        """The header of an index that this model builds with this config."""
+        """Return the header of an index that this model builds with this config."""
         return Header(identity(model.clip), self.adapter, self.digests, config)
 
     def changed(self, model: RetrievalModel) -> str:
-        """Name the part that differs from `digests`, with the same adapter active; "" if nothing
-        does.
+        """Name the part that differs from `digests`, with the same adapter active, or return "".
 
-        No hook is removed or added for this, unless the weights must be read again.
+        This removes or adds no hook, unless the weights must be read again.
         """
         with model.lock:
             adapter = f"adapter {model.active!r}"
@@ -140,20 +137,20 @@ def digest_of(tensors: Iterable[Tensor], about: str = "") -> str:
 
 
 def _adapter(model: RetrievalModel) -> str:
-    """The digest of the adapter that acts."""
+    """Return the digest of the active adapter."""
     adapter = model.get_adapter(model.active)
     own = [weight.detach() for _, weight in sorted(adapter.named_parameters())]
     return digest_of(own, repr(describe(adapter)))
 
 
 def _large(model: RetrievalModel) -> list[Parameter]:
-    """The parameters of the adapter that acts, if they are too large for a digest each time."""
+    """Return the active adapter's parameters, if they are too large for a digest each time."""
     weights = model.trainable_parameters()
     return weights if sum(weight.nbytes for weight in weights) > SMALL else []
 
 
 def _acting(model: RetrievalModel) -> set[int]:
-    """The ids of the weights in CLIP as it acts now, and of a large adapter's."""
+    """Return the ids of the weights now active in CLIP, and of a large adapter's weights."""
     return {id(weight) for weight in [*model.clip.parameters(), *_large(model)]}
 
 

@@ -58,6 +58,8 @@ const PAGE = `
 </div>
 <div class="cma-results" data-part="results" tabindex="-1"></div>
 <div class="cma-bar"><p data-part="message" role="status"></p>
+  <p class="cma-row" data-part="growing" hidden><span data-part="grown"></span>
+    <button class="cma-act" data-part="renew" hidden>show what is new</button></p>
   <div class="cma-row" data-part="picked" role="region" aria-label="chosen results" hidden></div></div>`;
 
 /** Make an element whose keys JupyterLab ignores. A function as attribute handles the event of its name. */
@@ -719,6 +721,7 @@ class Explorer {
     on(this.media, "change", () => this.choose(this.media.value));
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
     on(this.stop, "click", () => this.cancel());
+    on(this.renew, "click", () => this.search(this.query, false));
     on(this.help, "click", () => this.keys.showModal());
     on(this.results, "scroll", () => this.grow());
     on(this.node, "keydown", (event) => this.key(event));
@@ -783,22 +786,12 @@ class Explorer {
   }
 
   offer(choices) {
+    const { adapters, adapter, about: model, items, examples } = choices;
     this.choices = choices;
-    const { adapters, adapter, kinds, folders, examples, about: model, unread, skipped, items, years } = choices;
-    const shown = { media: this.setup.media[1], adapters: adapters[0], kinds: kinds[1], folders: folders[0],
-      years: years[1], examples: examples[0], missed: examples[0] && adapters[0], history: true };
-    this.options.forEach((one) => { one.hidden = !shown[one.dataset.option]; });
+    this.chooseFrom(choices);
     const box = (name) => make("label", {}, make("input", { type: "checkbox", value: name ?? "",
       checked: name === null || name === adapter }), name ?? ZERO_SHOT);
-    const fill = (select, ...pairs) => select.replaceChildren(...pairs.map((pair) => new Option(...pair)));
     this.models.replaceChildren(make("legend", {}, "models"), ...[null, ...adapters].map(box));
-    fill(this.kind, ["pictures and clips", ""], ["pictures", "image"], ["clips", "video"]);
-    fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
-    fill(this.year, ["all years", ""], ...years.map((year) => [year]));
-    const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
-    const summary = make("summary", {}, `${plural(unread, "file")} could not be read: which, and why`);
-    this.unread.hidden = !unread;
-    this.unread.replaceChildren(summary, list([...skipped, ...more]));
     this.about = `Model ${model}.`;
     this.note.textContent = `${this.about} ${this.hint}`;
     this.agreed.add(this.wantedModels());
@@ -810,6 +803,48 @@ class Explorer {
     if (this.next.file && this.page && !this.sent.has(this.next.file)) return this.askKept(this.next);
     this.search(this.next, false);
     if (same(this.next, NOTHING) && examples[0]) this.toggle(this.lists()[0]);
+  }
+
+  /** What the media offer to choose from; what is chosen stays chosen. */
+  chooseFrom({ adapters, kinds, folders, examples, unread, skipped, years }) {
+    const shown = { media: this.setup.media[1], adapters: adapters[0], kinds: kinds[1], folders: folders[0],
+      years: years[1], examples: examples[0], missed: examples[0] && adapters[0], history: true };
+    this.options.forEach((one) => { one.hidden = !shown[one.dataset.option]; });
+    const fill = (select, ...pairs) => {
+      const { value } = select;
+      select.replaceChildren(...pairs.map((pair) => new Option(...pair)));
+      if (pairs.some(([text, own = text]) => String(own) === value)) select.value = value;
+    };
+    fill(this.kind, ["pictures and clips", ""], ["pictures", "image"], ["clips", "video"]);
+    fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
+    fill(this.year, ["all years", ""], ...years.map((year) => [year]));
+    const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
+    const summary = make("summary", {}, `${plural(unread, "file")} could not be read: which, and why`);
+    this.unread.hidden = !unread;
+    this.unread.replaceChildren(summary, list([...skipped, ...more]));
+  }
+
+  /** How much of the media is embedded. What is new comes at once where nobody looks at anything, else when asked for. */
+  growBy({ done, total, seconds, fresh, text, offer }) {
+    const { kinds } = this.choices, what = kinds[1] ? "files" : kinds[0] === "video" ? "clips" : "pictures";
+    const left = seconds ? `, about ${about(seconds)}` : "", grows = done < total && !text;
+    this.grown.textContent = text || (grows ? `${count(done)} of ${count(total)} ${what} can be found${left}` : "");
+    if (offer) this.chooseFrom(this.choices = offer);
+    this.fresh ||= fresh && (offer !== null || !this.listsAll());
+    this.arrive();
+  }
+
+  /** Whether the newest are listed, which are there before they are embedded. */
+  listsAll() { return this.columns[0]?.about.newest; }
+
+  arrive() {
+    if (this.pending) return;  // looked at again after it
+    const { results, picks, viewer } = this, looks = results.scrollTop || picks.chosen.size || viewer.node.open
+      || results.contains(document.activeElement) || !this.listsAll();
+    const empty = this.columns.every(({ tiles }) => !tiles.length);
+    if (this.fresh && (!looks || empty)) return this.search(this.query, false);
+    this.renew.hidden = !this.fresh;
+    this.growing.hidden = !this.fresh && !this.grown.textContent;
   }
 
   /** Set the choices as they were, of an address or before a change that was cancelled. */
@@ -893,6 +928,7 @@ class Explorer {
   /** Search, once the media are open and embedding was agreed to. The old results stay, dimmed, until new ones come. */
   search({ text, like, file }, remember = true) {
     const query = this.next = { text, like, file };
+    this.fresh = false;
     if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
     this.question.hidden = true;
     const asks = !same(query, NOTHING) && !this.agreed.has(this.wantedModels()), typed = this.box.value;
@@ -936,8 +972,8 @@ class Explorer {
   more() {
     const all = this.columns.every(({ tiles, about: { ranked } }) => tiles.length >= ranked);
     if (all && this.page) this.page.top = 0;
-    if (this.growing || this.pending || all) return;
-    this.growing = true;
+    if (this.extending || this.pending || all) return;
+    this.extending = true;
     this.send("more", { start: Math.max(...this.columns.map((column) => column.tiles.length)) });
   }
 
@@ -960,7 +996,7 @@ class Explorer {
   done(active = "") {
     clearTimeout(this.slow);
     this.busy.hidden = true;
-    Object.assign(this, { active, pending: null, growing: false });
+    Object.assign(this, { active, pending: null, extending: false });
     this.results.removeAttribute("aria-busy");
   }
 
@@ -987,6 +1023,7 @@ class Explorer {
       this.silence = null;
     } else if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
+    else if (is === "growing") answer.media === this.media.value && this.choices && this.growBy(answer);
     else if (is === "cost" && id === this.id) this.answerCost(answer);
     else if (is === "hits") this.take(answer, buffers);
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
@@ -1005,11 +1042,13 @@ class Explorer {
   }
 
   take({ id, start, columns }, [picture]) {
-    if (this.pending?.id === id) this.replace(columns, picture);
+    const replaces = this.pending?.id === id;
+    if (replaces) this.replace(columns, picture);
     else if (id !== this.shown.id || !start) return;
-    this.growing = false;
+    this.extending = false;
     columns.forEach(({ hits }, at) => this.columns[at]?.add(hits, this));
     this.grow();
+    if (replaces) this.arrive();
   }
 
   /** Replace the results by those of the search that was pending; `picture` asked. */

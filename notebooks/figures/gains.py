@@ -22,6 +22,7 @@ from experiments.rows import MethodRow, difference, recall
 from experiments.world import kept_in
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers import BLUE, COLOURS, GREY, ORANGE
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 LOOKS = {OURS: (BLUE, "o"), LORA: (ORANGE, "P"), AT_PLACES: (COLOURS[3], "^"), FULL: ("black", "s")}
 POINTS = ("curves/size-r2", "methods", "curves/size-r32")  # where a method has another size
 # where a name stands, in points beside its mark, if not to its right
-NAMES = {OURS: (5, -5), "adapter without sharing": (-4, 6), "Adapter-ATTN": (-6, -3)}
+NAMES = {OURS: (6, -4), FULL: (-14, 7), LORA: (6, -12), "Adapter-ATTN": (-6, -3)}
+NAMES |= {"adapter without sharing": (-4, 6)}
 NAMES |= {"MaPLe": (6, 3), "VL-Prompt": (6, -8), "MV-Adapter tying": (3, 5)}
 NAMES |= {"AdaptFormer": (-2, -11), "partial": (2, -10)}
 LEFT = ("adapter without sharing", "Adapter-ATTN")  # whose names stand to the left
@@ -88,7 +90,8 @@ def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str,
             gain = difference(row, tested[ZERO_SHOT], FORWARD)[0]
             colour, mark = LOOKS.get(method, (GREY, "o"))
             axis.plot(kept, gain, mark, color=colour, markersize=5)
-            beside = {"xytext": NAMES.get(method, (6, -3)), "textcoords": "offset points"}
+            beside = {"xytext": NAMES.get(method, (6, -3)), "textcoords": "offset points", "zorder": 4}
+            beside["path_effects"] = [withStroke(linewidth=3, foreground="white")]  # over the lines
             side = "right" if method in LEFT else "left"
             axis.annotate(method, (kept, gain), fontsize=7, ha=side, **beside)
     for method, front in fronts.items():
@@ -98,6 +101,7 @@ def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str,
     axis.annotate(ZERO_SHOT, (0, 0), (-6, 6), textcoords="offset points", fontsize=7, ha="right")
     axis.set_xlabel("R@1 on drawings of pre-training, minus zero-shot", fontsize=9)
     axis.set_ylabel("R@1 on test, minus zero-shot", fontsize=9)
+    axis.margins(y=0.1)  # room for the highest name
     if len(fronts) < 2:
         axis.set_title("strengths: not measured yet", fontsize=8)
 

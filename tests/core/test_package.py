@@ -10,7 +10,7 @@ import pytest
 import cma
 from cma.files import write_whole
 from tests import ROOT
-from tests.core.house import FILES, imports
+from tests.core.sources import FILES, imports
 
 
 def python(code: str, *path: Path) -> subprocess.CompletedProcess:

@@ -44,7 +44,7 @@ def test_members_of_shards_stay_where_they_are_and_a_cut_picture_is_named(folder
             tar({"a.jpg": b""}, kind=tarfile.SYMTYPE, target="/etc/passwd"),
             "a.jpg: a link",
         ),
-        (tar({"../a.jpg": JPEG}), "a name that leads out of its shard; download the shard again"),
+        (tar({"../a.jpg": JPEG}), "a name that points outside its shard; download the shard again"),
         (tar({"a.jpg": JPEG * 9})[:2000], "test.tar/a.jpg: cut short: the shard ends within"),
         (
             tar({"a.jpg": JPEG} | SHARD),
@@ -125,7 +125,7 @@ def test_pictures_of_parquet_files_are_written_once_with_unchanged_bytes(folder)
             parquet(rows("a", "a")),
             "row 1 (rsicd_images/a.jpg): this image has a row",
         ),
-        ("test.parquet", parquet(rows("../../a")), "leads out of the media folder"),
+        ("test.parquet", parquet(rows("../../a")), "points outside the media folder"),
         ("test.parquet", parquet(rows("a", captions=[7])), "expected a caption (text), found 7"),
     ],
 )

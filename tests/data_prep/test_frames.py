@@ -173,7 +173,7 @@ def test_what_cannot_be_made_into_frames_is_one_line(tmp_path, capsys):
     (tmp_path / "broken" / "metadata.jsonl").write_text("{")
     for arguments, message in [
         ((dataset, "--out", dataset), "is the dataset itself"),
-        ((dataset, "--out", other), "holds a.jpg, which is no part of a dataset;"),
+        ((dataset, "--out", other), "holds a.jpg, which is not part of a dataset;"),
         ((stills,), "holds pictures, which need no decoding"),
         ((other,), "no dataset.json in it"),
         ((tmp_path / "broken",), "metadata.jsonl:1: broken JSON: EOF"),

@@ -74,7 +74,7 @@ def test_media_that_may_be_others_than_those_meant(tmp_path, capsys):
         tmp_path,
         tmp_path / "o",
     )
-    said = "look whether they are the right ones: files of another extension, or one of several"
+    said = "check that they are the right ones: files of another extension, or one of several"
     assert (
         f"WARNING: {said} with that name: 3 (a/2.jpg, a/2.jpg, b/3.png)" in capsys.readouterr().out
     )
@@ -214,5 +214,5 @@ def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
 
 
 def test_a_process_that_dies_is_one_line():
-    with pytest.raises(OSError, match="^check: a process died, .*; try fewer --workers$"):
+    with pytest.raises(OSError, match="^check: a process died: .*; try fewer --workers$"):
         list(media.one_by_one(os._exit, [1] * 40, 2, "check"))

@@ -48,7 +48,7 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     assert run("--source", source, "--out", tmp_path / "out") == 0
     assert items(tmp_path / "out") == {"a.jpg": ("test", ()), "deep/a.png": ("test", ())}
     said = " ".join(capsys.readouterr().out.split())
-    assert "only to be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
+    assert "it can only be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
     dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
@@ -164,7 +164,7 @@ def test_kinds_that_are_not_read_are_counted_and_folders_that_cannot_be_opened_n
     assert run(*arguments) == 1
     said = capsys.readouterr()
     shut = "folders that cannot be read: 1 (shut: Permission denied)"
-    assert f"{shut}. Mend or remove what cannot be used, or add --allow-missing" in said.err
+    assert f"{shut}. Mend or remove the unusable files, or add --allow-missing" in said.err
     assert "2 .psd, 1 .svg, 1 .jxl: not read" in said.out and "2 / 6" in said.out
     assert run(*arguments, "--allow-missing") == 0 and shut in capsys.readouterr().out
     assert items(tmp_path / "out").keys() == {"a.jpg", "c.jfif"}
@@ -174,7 +174,7 @@ def test_pictures_beside_clips_need_a_choice(tmp_path, capsys):
     source = pictures(tmp_path / "source", "a.jpg", "stills/b.jpg")
     write_clip(source / "c.mp4", [40, 90])
     assert run("--source", source, "--out", tmp_path / "out") == 1
-    assert "2 pictures and 1 clips, and a dataset is of one kind" in capsys.readouterr().err
+    assert "2 pictures and 1 clips, but a dataset has one kind" in capsys.readouterr().err
     for kind, found, left in (
         ("image", {"a.jpg", "stills/b.jpg"}, "clips left out, as --kind image says: 1"),
         ("video", {"c.mp4"}, "pictures left out, as --kind video says: 2"),

@@ -60,7 +60,7 @@ def test_media_that_cannot_be_used_are_named_and_can_be_left_out(tmp_path, capsy
     ("ids", "message"),
     [
         ("", "no item in these files"),
-        ("aba", "more than once: 1, the first is a"),
+        ("aba", "repeated ids: 1, the first is a"),
         ("a", "1 of 1 items"),
     ],
 )
@@ -105,7 +105,7 @@ def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path, c
 @pytest.mark.parametrize("file", ["../a", "/a", "b/../../a", "C:/a", r"b\..\..\a"])
 def test_a_file_name_that_leads_out_is_refused_also_where_it_is_used_instead(tmp_path, file):
     for bad in (entry("a", file=file), entry("a", instead=Place(file))):
-        with pytest.raises(BadInput, match="leads out of the media folder"):
+        with pytest.raises(BadInput, match="points outside the media folder"):
             prepare(annotations(bad), tmp_path, tmp_path / "out")
 
 

@@ -26,7 +26,7 @@ def test_text_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
     ("content", "message"),
     [
         ('{"a": 1,\n "b": }', "list:2:7: broken JSON"),
-        ('{"a": 1, "a": 2}', "'a' is there more than once"),
+        ('{"a": 1, "a": 2}', "'a' occurs more than once"),
         ("[" * 100_000, "JSON that cannot be read"),
         ("1" * 5_000, "JSON that cannot be read"),
         ("version https://git-lfs.github.com/spec/v1\n", "is not the file, but a Git LFS pointer"),

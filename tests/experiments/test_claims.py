@@ -34,7 +34,7 @@ def test_each_claim_is_answered_from_the_verdicts():
     assert re.fullmatch(r"\+1\d.\d to \+\d\d.\d ●", prompts[0])
     assert prompts[2] == "**yes** (MaPLe on pictures: no verdict)"
     assert said["better than other adapters"][2] == "**not seen**"
-    assert said["(LoRA, which it does not have)"][2] == "**behind on pictures**"
+    assert said["(LoRA, not in the paper)"][2] == "**behind on pictures**"
     cost = said["cheaper than full fine-tuning"]
     assert cost == [
         "2.0 % of the parameters, 73 % of the time",

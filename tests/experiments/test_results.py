@@ -71,10 +71,12 @@ RECORDED = "f3661d16c5d6539fc3e4b0e1ad1710307df2959f1ee001ed1a3f66950db599b4"
 
 
 def test_the_rows_that_were_recorded_first_are_unchanged():
-    """They are those of commit dca4599, but for the ranks on `-other`, a set that is no more."""
+    """They are those of commit dca4599, without the ranks on `-other`, which no longer exists."""
     total, count = hashlib.sha256(), 0
     for place in ("methods", "ablations", "curves/[!p]*", "curves/pooling-mean", "second-world/*"):
         for file in sorted((ROOT / "results").glob(f"{place}/mini-*.json")):
+            if file.stem == "mini-msrvtt-tempme":
+                continue  # recorded later
             total.update(file.relative_to(ROOT).as_posix().encode() + file.read_bytes())
             count += 1
     assert count == 78 and total.hexdigest() == RECORDED

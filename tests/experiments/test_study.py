@@ -105,7 +105,7 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
     assert tried[1] == [(rate, 1) for rate in study.budget.rates]
     assert tried[3] == [(rate, seed) for rate in asked for seed in (1, 2)]
     assert row.lr == min(asked, key=lambda rate: abs(rate - peak))
-    edge = f"its best rate, {row.lr:g}, is at the edge of those that were tried"
+    edge = f"its best rate, {row.lr:g}, is at the edge of the tried rates"
     assert (edge in row.marks()) == marked
 
 

@@ -67,14 +67,20 @@ def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatc
         assert capsys.readouterr().err.startswith("error: ")
 
 
-@pytest.mark.parametrize(("main", "more"), [(command.main, ["--port", "0"]), (site.main, [])])
-def test_ctrl_c_while_embedding_is_one_line_that_says_where_the_work_is(
-    main, more, media, backbone, monkeypatch, capsys
+@pytest.mark.parametrize(
+    ("main", "more", "stopped"),
+    [
+        (command.main, ["--port", "0"], "explorer.index.listing.find"),
+        (site.main, [], "explorer.index.embed.embed"),
+    ],
+)
+def test_ctrl_c_is_one_line_that_says_where_the_work_is(
+    main, more, stopped, media, backbone, monkeypatch, capsys
 ):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("explorer.index.embed.embed", stop)
+    monkeypatch.setattr(stopped, stop)
     given = ["--media", "pictures", "--backbone", backbone, "--index", "kept"]
     assert main([*given, *more]) == 130
     last = capsys.readouterr().err.splitlines()[-1]

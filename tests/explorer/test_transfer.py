@@ -13,7 +13,7 @@ from tests.toy_media import write_picture
     ("name", "number", "size", "said"),
     [
         ("notes.txt", 0, 1, "notes.txt: neither picture nor clip; choose one of .jpg"),
-        ("late.png", 1, 1, "late.png: a part of it is missing; choose it again"),
+        ("late.png", 1, 1, "late.png: a part of the file is missing; choose it again"),
         ("large.png", 0, 1_000_001, "large.png: more than 1 MB; choose a smaller file"),
     ],
 )

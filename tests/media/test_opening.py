@@ -57,7 +57,7 @@ def test_members_are_read_by_threads_and_seen_to_change(shard, tmp_path):
     ("name", "message"),
     [
         ("link", "a link or no regular file"),
-        ("../out.jpg", "a name that leads out of its shard"),
+        ("../out.jpg", "a name that points outside its shard"),
         ("gone.jpg", "no such member of the shard"),
         ("empty.jpg", "empty file; cannot be read as a picture"),
         ("c.mp4/p.jpg", "no such member of the shard"),
@@ -75,7 +75,7 @@ def test_a_name_that_is_in_a_shard_twice_is_refused(tmp_path):
     with tarfile.open(tmp_path / "s.tar", "w") as archive:
         for name in ("a.jpg", "b.jpg", "./a.jpg"):
             archive.addfile(tarfile.TarInfo(name))
-    said = "its name is in the shard twice, so which one counts is not known"
+    said = "its name is in the shard twice, so we cannot know which one counts"
     assert members(tmp_path / "s.tar") == {
         "a.jpg": (2 * 512 + 512, 0, said),
         "b.jpg": (1024, 0, ""),
@@ -95,7 +95,7 @@ def test_a_shard_that_is_cut_short_or_hostile(shard, tmp_path):
     path.write_bytes(content.getvalue()[: 512 * 7])
     problems = {name: one.problem for name, one in members(path).items()}
     said = "cut short: the shard ends within its 5,000 bytes"
-    led = "a name that leads out of its shard"
+    led = "a name that points outside its shard"
     assert problems == {"a.jpg": "", "/etc/b.jpg": led, "c.jpg": said}
     with pytest.raises(MediaError, match=r"cut\.tar/c\.jpg: cut short"):
         open_media(path / "c.jpg")

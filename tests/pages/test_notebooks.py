@@ -124,6 +124,40 @@ def test_every_number_of_a_takeaway_is_printed_by_the_committed_run(stem):
     assert unprinted(NOTEBOOKS[stem]) == []
 
 
+def without_takeaway(notebook: nbformat.NotebookNode) -> list[str]:
+    """The sections that print a number, but do not end with a takeaway."""
+    sections = {"": ["", False]}
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            end, *begun = re.split(r"^## (.*)$", cell.source, flags=re.MULTILINE)
+            sections[[*sections][-1]][0] += f"\n{end}"
+            sections |= {
+                title: [text, False] for title, text in zip(begun[::2], begun[1::2], strict=True)
+            }
+        elif printed_numbers(nbformat.v4.new_notebook(cells=[cell])):
+            sections[[*sections][-1]][1] = True
+    return [
+        title
+        for title, (text, prints) in sections.items()
+        if title and prints and not TAKEAWAY.search(text)
+    ]
+
+
+@pytest.mark.parametrize("stem", NOTEBOOKS)
+def test_every_section_that_prints_a_number_has_a_takeaway(stem):
+    assert set(without_takeaway(NOTEBOOKS[stem])) <= {"What we saw"}
+
+
+def test_a_section_without_its_takeaway_is_told():
+    v4 = nbformat.v4
+    output = v4.new_output("stream", name="stdout", text="18.9 %\n")
+    cells = [v4.new_markdown_cell("## 4. Train it"), v4.new_code_cell("", outputs=[output])]
+    cells += [v4.new_markdown_cell("TAKE5\n\n## Try it")]
+    assert without_takeaway(v4.new_notebook(cells=cells)) == ["4. Train it"]
+    cells[2].source = "**It is 18.9 %.**\n\n## Try it"
+    assert not without_takeaway(v4.new_notebook(cells=cells))
+
+
 @pytest.mark.parametrize(
     "takeaway, told",
     [
@@ -183,6 +217,7 @@ def test_the_time_to_read_counts_words_shown_code_and_exercises(tmp_path):
     cells = [v4.new_markdown_cell("word " * 400 + "<details>" + "hidden " * 900 + "</details>")]
     cells += [v4.new_code_cell("a = 1\n\n" * 40)]
     cells += [v4.new_code_cell("a = 1\n" * 999, metadata={"tags": ["hide-input"]})]
+    cells += [v4.new_code_cell("a = 1\n" * 999 + "folded(a)")]  # the book folds an answer, too
     path = tmp_path / "a.ipynb"
     nbformat.write(v4.new_notebook(cells=cells), path)
     assert run.reading_minutes(path) == 4

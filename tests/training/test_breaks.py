@@ -101,7 +101,7 @@ def test_media_that_vanish_stop_the_run_with_nothing_lost(
             cma.train(make_model(dropout=0.2), train_set, settings)
     said = str(error.value)
     assert f"{media}/{split}0" in said and "no such file" in said and "Traceback" not in said
-    assert said.endswith("once it can be read, the same call goes on where the run stopped")
+    assert said.endswith("once it can be read, the same call continues where the run stopped")
     for path in folder.glob(f"{split}*"):
         path.rename(media / path.name)
     goes_on(done)
@@ -120,7 +120,7 @@ def test_a_signal_ends_a_run_after_a_whole_step(
     assert error is KeyboardInterrupt or raised.value.code == 143
     said = capsys.readouterr().out
     assert f"{number.name}: stopping after this step" in said
-    assert "r: stopped, a checkpoint is written; the same call goes on from this step" in said
+    assert "r: stopped, with a checkpoint; the same call continues from this step" in said
     goes_on("1 and 1 steps")
 
 
@@ -151,7 +151,7 @@ def test_a_second_signal_ends_the_run_at_once(train_set, config, make_model, goe
     with monkeypatch.context() as patch:
         at_step(patch, 2, twice)
         with pytest.raises(
-            KeyboardInterrupt, match="at once; the run goes on from its last checkpoint"
+            KeyboardInterrupt, match="at once; the run continues from its last checkpoint"
         ):
             cma.train(make_model(dropout=0.2), train_set, config)
     # from the start: there was no checkpoint
@@ -198,7 +198,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
     assert os.strerror(errno.EFBIG) in said and "\n" not in said
     if done:
         assert said.startswith(f"{where}/last/adapter_model.safetensors: not written (")
-        assert said.endswith("once there is room, the same call goes on from there")
+        assert said.endswith("once there is room, the same call continues from there")
         assert not [name for name in files_of(where) if name.endswith(".tmp")]
     else:
         assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()

@@ -63,7 +63,7 @@ def test_what_gained_nothing_says_why_perhaps(
 def test_what_is_unusual_in_the_items_is_said(train_set, config, make_model, capsys):
     cma.train(make_model(), train_set, config.merge({"batch_size": 99, "epochs": 1}))
     said = capsys.readouterr().out
-    assert "a batch of 99 is cut to the 48 that there are" in said
+    assert "a batch of 99 is reduced to all 48 examples" in said
     assert "a batch of 48 pairs has 24 items: captions of one item are no negatives" in said
     assert "val: the epoch is chosen on 8 items; with fewer than 50 that is mostly chance" in said
     usual = {"name": "usual", "epoch_unit": "items", "epochs": 1, "select_on": "last"}

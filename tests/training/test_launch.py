@@ -197,7 +197,7 @@ def test_several_processes_from_a_notebook_as_several_gpus_says(tmp_path):
     write_images(tmp_path / "data", {"train": 24, "val": 8, "test": 10})
     status, said, errors = ended("-c", NOTEBOOK, tmp_path, free_port())
     assert status == 0, errors
-    assert said.splitlines()[-1] == "2 20" and "its adapter is loaded" in said
+    assert said.splitlines()[-1] == "2 20" and "loaded its adapter" in said
 
 
 def test_the_description_in_the_guide_is_one():

@@ -85,7 +85,7 @@ def test_an_adapter_is_evaluated_as_it_was_trained_unless_told_otherwise(
     assert f"adapter {name!r} was trained with ReadConfig(" in capsys.readouterr().out
     model.get_adapter(name).reading = None  # as an older file
     assert cma.evaluate(model, test, samples=0) == other
-    assert "does not say how it was trained to read; taken: ReadConfig(" in capsys.readouterr().out
+    assert "its training read captions and media; using ReadConfig(" in capsys.readouterr().out
     with pytest.raises(TypeError, match="expected a cma.ReadConfig"):
         cma.evaluate(model, test, {"max_words": 6})
 

@@ -202,7 +202,7 @@ def test_without_memory_the_micro_batch_is_halved_and_the_step_tried_again(
     assert sizes[:3] == [8, 4, 2] and set(sizes[2:]) == {2}
     printed = capsys.readouterr().out
     assert (
-        "out of memory with 8 pairs at once; going on with 4" in printed and "with 2\n" in printed
+        "out of memory with 8 pairs at once; continuing with 4" in printed and "with 2\n" in printed
     )
     assert record.config["micro_batch"] is None
     for one, other in zip(weights(model), weights(plain), strict=True):
@@ -257,6 +257,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
     saved = make_model(seed=3)
     saved.load_adapter(dropping.runs_dir / "r" / "last", "last")
     assert all(p.isfinite().all() for p in saved.adapters["last"].parameters())
+    model = make_model(dropout=0.2)
+    same_run(cma.train(model, train_set, dropping), model, unbroken)
+
+
+def test_an_update_that_was_broken_off_is_not_tried_again(
+    train_set, dropping, make_model, unbroken, monkeypatch
+):
+    really, count = torch.optim.AdamW.step, iter(range(100))
+
+    def crowded(optimizer, *arguments):
+        done = really(optimizer, *arguments)
+        if next(count) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", crowded)
+        with pytest.raises(
+            ValueError, match="in the optimiser's update, so the run ends: CUDA out of"
+        ):
+            cma.train(make_model(dropout=0.2), train_set, dropping)
     model = make_model(dropout=0.2)
     same_run(cma.train(model, train_set, dropping), model, unbroken)
 

@@ -84,7 +84,7 @@ def test_if_every_clip_is_called_train_their_numbers_tell_the_splits(source, tmp
     write(source / DATA, {"videos": videos, "sentences": sentences})
     said, splits = run("--split", "official", "--allow-missing")
     assert splits == {split: [id] for split, id in numbers.items()}
-    assert f"{DATA} tells no splits: told by the numbers of the clips" in said
+    assert f"{DATA} names no splits: we use the numbers of the clips" in said
     write(source / TRAIN, "\n".join(["video_id", numbers["train"], numbers["val"]]))
     assert run("--val", "--allow-missing")[1]["val"] == [numbers["val"]]
 

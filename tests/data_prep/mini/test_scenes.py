@@ -67,3 +67,13 @@ def test_the_ceiling_counts_the_scenes_of_which_a_caption_is_true():
         for scene in gallery
     ]
     assert ceiling(captions, gallery) == 50
+
+
+def test_relevance_is_the_share_of_claims_that_are_true_of_a_scene_with_one_of_the_things():
+    caption = CAPTION_STYLES["sentence"](CaptionWriter(FOX_AND_BALLS, LEXICON, random.Random(0)))
+    # a fox, balls, how many balls, the grass
+    assert caption.claims(FOX_AND_BALLS) == [True] * 4
+    assert caption.relevance(FOX_AND_BALLS) == 1
+    assert caption.relevance(Scene("sea", ACROSS, FOX_AND_BALLS.groups)) == 3 / 4
+    assert caption.relevance(Scene("grass", ACROSS, (Group("fox", "flat"),))) == 2 / 4
+    assert caption.relevance(Scene("grass", ACROSS, (Group("owl", "flat"),))) == 0

@@ -63,8 +63,12 @@ class ExplorerPage:
         self.ready()
 
     def ready(self) -> None:
-        """Wait until the media are open, and their newest are listed."""
+        """Wait until the media are open, all are embedded, and the newest are listed."""
         self.root.locator(".cma-column").first.wait_for()
+        self.until(
+            """() => !document.querySelector(".cma-explorer [data-part=grown]").textContent
+              && !document.querySelector(".cma-results[aria-busy]")"""
+        )
 
     @property
     def root(self) -> Locator:

@@ -58,7 +58,7 @@ def test_a_disk_that_vanishes_costs_no_embeddings(model, pictures, tmp_path, mon
         return really(file, path, old)
 
     monkeypatch.setattr(embed.listing, "stamp", unplugged)
-    with pytest.raises(FileNotFoundError, match="media: gone while it was read; bring it back"):
+    with pytest.raises(FileNotFoundError, match="media: gone while being read; bring it back"):
         MediaIndex.build(model, source, folder=tmp_path / "index")
     same(MediaIndex.load(tmp_path / "index", model), before)
     away.rename(pictures)
@@ -236,7 +236,7 @@ def test_a_folder_of_other_things_is_refused_untouched(model, pictures, tmp_path
         lambda: MediaIndex.build(model, pictures, store=folder),
         lambda: index.save(folder),
     ):
-        with pytest.raises(ValueError, match=f"theirs.*{name.split('/')[0]}.*a folder of its own"):
+        with pytest.raises(ValueError, match=f"theirs.*{name.split('/')[0]}.*its own folder"):
             write()
     assert read == [] and sorted(folder.rglob("*")) == before
     assert (folder / name).read_text() == "years of work"
@@ -257,7 +257,7 @@ def test_an_index_of_an_earlier_version_is_refused_in_one_line(
 
 def test_a_file_is_no_folder_and_hidden_files_do_not_count(pictures, rebuild, tmp_path):
     with pytest.raises(
-        ValueError, match="p0.png: a file, expected a folder; give the index a folder of its"
+        ValueError, match="p0.png: a file, expected a folder; give the index its own folder"
     ):
         rebuild(folder=pictures / "p0.png")
     (tmp_path / "index").mkdir()
@@ -445,7 +445,7 @@ def test_the_members_of_shards_are_indexed_where_they_are(model, tmp_path, read,
     write_shard(source / "media" / "0.tar", contents | others)
     (source / "media" / "1.tar").write_bytes(b"no tar file" * 100)
     names = [f"media/0.tar/{name}" for name in contents]
-    skipped = {"media/0.tar/../out.jpg": "leads out of", "media/1.tar": "cannot be read as a tar"}
+    skipped = {"media/0.tar/../out.jpg": "points outside", "media/1.tar": "cannot be read as a tar"}
     if of == "dataset":
         skipped = {"media/0.tar/gone.jpg": "no such member", "media/1.tar/a.jpg": "as a tar file"}
         write_named(source, [*names, *skipped])

@@ -234,7 +234,7 @@ def test_a_change_that_torch_does_not_count_is_noticed(model, media):
 def test_an_adapter_without_a_config_is_said_and_a_wrong_config_is_one_line(model, media, capsys):
     model.set_adapter("a")
     MediaIndex.build(model, media)
-    said = "adapter 'a' does not say how it was trained to read; taken: ReadConfig("
+    said = "adapter 'a' does not say how its training read captions and media; using ReadConfig("
     assert said in capsys.readouterr().out
     model.get_adapter("a").reading = ReadConfig("mean_pooled", max_words=9)
     assert MediaIndex.build(model, media).config == IndexConfig("mean_pooled", max_words=9)
@@ -253,5 +253,5 @@ def test_a_path_that_leaves_the_media_folder_is_refused(index, path):
     files = [MediaFile("p.png", path, "image")]
     made = holding(index, files, torch.ones(1, 32))
     for act in (lambda: made.files[0], lambda: made.query("a dog"), lambda: list(made.files)):
-        with pytest.raises(ValueError, match=r"'.*' leads out of the folder of the media; build"):
+        with pytest.raises(ValueError, match=r"'.*' points outside the folder of the media; build"):
             act()

@@ -82,7 +82,11 @@ def form(value: object) -> object:
 
 
 def test_the_list_has_every_message_of_the_page_about_them():
-    text = (ROOT / "explorer" / "MESSAGES.md").read_text("utf-8").partition("## Said unasked")[0]
+    text = (
+        (ROOT / "explorer" / "MESSAGES.md")
+        .read_text("utf-8")
+        .partition("## Messages that answer")[0]
+    )
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == QUESTIONS.keys()
 
 

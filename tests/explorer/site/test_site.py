@@ -116,6 +116,15 @@ def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_p
     assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
 
 
+def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, monkeypatch):
+    one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
+    assert site.publish(one, out, max_files=2)
+    monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
+    with one_line(ValueError, "page: holds CNAME, which is not part of the page"):
+        site.publish(one, out)
+    assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
+
+
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):
     write_picture(tmp_path / "media" / "1.png", 1)
     index = MediaIndex.build(model, tmp_path / "media")

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from tests import ROOT
-from tests.core.house import FILES, PACKAGES, PATHS, imports
+from tests.core.sources import FILES, PACKAGES, PATHS, imports
 
 LAYERS = ["files", "media", "core", "methods", "training"]  # of `cma`, from the lowest
 

@@ -1,0 +1,103 @@
+"""What changes if a picture that shows a part of a caption counts, too: nDCG@10 with relevance in
+grades, on mini-flickr30k.
+
+The relevance of a picture for a caption is the share of the caption's claims that are true of it
+(`Caption.relevance`), which the records of the composed scenes tell exactly. Nothing is trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import torch
+
+from cma import RetrievalModel, data
+from cma.files import read_jsonl, write_whole
+from cma.metrics import graded_values
+from cma.similarity import compare
+from cma.training import encode
+from data_prep.mini.caption_styles import Caption
+from data_prep.mini.scenes import Group, Scene
+from data_prep.mini.world import RECORDS
+
+from .fronts import Front, read_fronts
+from .gains import OURS, ZERO_SHOT
+from .options import LONG, RESULTS
+from .rows import NDCG, MethodRow, drawn_means, holm, interval, recall, two_sided
+from .study import Study, study_of
+from .world import check_pixels
+
+FILE = "graded.json"  # in the folder of results
+WAY = "text_to_visual"
+
+
+def relevance(dataset: data.RetrievalDataset) -> torch.Tensor:
+    """Return how relevant each picture of an offline benchmark is for each text: [T, V]."""
+    source = dataset.folder / "media" / RECORDS
+    known = {record["id"]: record for _, record in read_jsonl(source, dict)}
+    records = [known[item.id] for item in dataset.items]
+    scenes = []
+    for record in records:
+        groups = tuple(Group(**group) for group in record["scene"]["groups"])
+        scenes.append(Scene(**record["scene"] | {"groups": groups}))
+    captions = [Caption(**one) for record in records for one in record["captions"]]
+    return torch.tensor([[one.relevance(scene) for scene in scenes] for one in captions])
+
+
+def values_of(study: Study, row: MethodRow, test: data.RetrievalDataset) -> np.ndarray:
+    """Return nDCG@10 of each text, from 0 to 1, with the kept adapter of each seed: [seeds, T]."""
+    graded, found = relevance(test), []
+    for _, record in sorted(row.records.items()):
+        model = RetrievalModel(study.clip, study.processor)
+        if row.method != ZERO_SHOT:
+            model.load_adapter(study.config.runs_dir / record["name"], "method")
+        encoded = encode(model, test, study.config)
+        scores = compare(encoded.text, encoded.frames, encoded.mask, study.config).cpu()
+        found.append(graded_values(scores, graded)["nDCG@10"].numpy())
+        model.set_adapter(None)
+    return np.stack(found)
+
+
+def ranking(front: Front) -> dict:
+    """Return R@1 and nDCG@10 with one right picture for each text, each [%, low, high]."""
+    row = front.at("test", 1.0 if front.start else 0.0)
+    return {name: recall(row, WAY, k) for name, k in (("R@1", 1), ("nDCG@10", NDCG))}
+
+
+OPTIONS = LONG | {"--results": RESULTS, "--runs": "runs/fronts"}
+
+
+def run(options: argparse.Namespace) -> None:
+    """Rank the fronts' methods by nDCG@10 with relevance in grades, without training.
+
+    The adapters are those that `fronts` keeps in --runs, at strength 1. Writes graded.json in the
+    folder of results.
+    """
+    study = study_of(options)
+    check_pixels(options.folder.parent, options.results)
+    test, rows, drawn, means = data.load(options.folder, "test"), {}, {}, {}
+    fronts = read_fronts(options.results, test.name)
+    if OURS not in fronts:
+        raise ValueError(f"{options.results}: no finished front of ours; `fronts` makes it")
+    owner = test.text_to_item.numpy()
+    for name, front in fronts.items():
+        front.row.check_backbone(study.clip)
+        try:
+            values = values_of(study, front.row, test)
+        except FileNotFoundError as error:  # trained elsewhere
+            print(f"{name}: left out: {error}", flush=True)
+            continue
+        drawn[name] = drawn_means(front.row.name, values, owner)
+        means[name] = 100 * float(values.mean())
+        rows[name] = ranking(front) | {"graded": (means[name], *interval(drawn[name]))}
+        print(name, json.dumps(rows[name]), flush=True)
+    others = [name for name in rows if name != OURS]
+    differences = {name: drawn[OURS] - drawn[name] for name in others}
+    corrected = holm([two_sided(differences[name]) for name in others])
+    for name, p in zip(others, corrected, strict=True):
+        gain = (means[OURS] - means[name], *interval(differences[name]), p)
+        rows[name]["ours minus it"] = gain
+    content = {"dataset": test.name, "items": len(test), "texts": len(test.captions), "rows": rows}
+    write_whole(options.results / FILE, json.dumps(content, indent=1) + "\n")

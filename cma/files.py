@@ -112,7 +112,7 @@ def checked_dataclass(cls: type[T]) -> type[T]:
             place = next(iter(first["loc"]), None)  # the position of a value without a name
             key = positions.get(place, place)
             if first["type"] == "unexpected_keyword_argument":
-                known = f"the fields are {', '.join(names)}"
+                known = f"the fields are {', '.join(fields_of(cls))}"
                 message = f"{cls.__name__} has no field {short(key)}: {known}"
             elif first["type"] == "missing":
                 message = f"{key}: {message}"
@@ -124,11 +124,24 @@ def checked_dataclass(cls: type[T]) -> type[T]:
     return checked
 
 
+def fields_of(cls: type) -> list[str]:
+    """Return `name = default` of each field of a dataclass, or its name if it is needed."""
+    found = []
+    for field in dataclasses.fields(cls):
+        factory = field.default_factory
+        default = field.default if factory is dataclasses.MISSING else factory()
+        needed = default is dataclasses.MISSING
+        found.append(field.name if needed else f"{field.name} = {default!r}")
+    return found
+
+
 def _first(error: ValidationError) -> tuple[ErrorDetails, str]:
     """Return pydantic's first error, and what was expected, in our words."""
     first = error.errors(include_url=False)[0]
     if first["type"] == "missing":
         return first, "expected, but missing"
+    if first["type"] == "unexpected_keyword_argument":
+        return first, "not a key"
     message = first["msg"].removeprefix("Value error, ").replace("Invalid JSON", "broken JSON", 1)
     return first, re.sub(r"^\w+ should (be|have) ", "expected ", message)
 

@@ -119,10 +119,18 @@ def _by_file(
 
 def _csv_pairs(file: Path) -> Iterator[Row]:
     """Yield (where it is, folder, (path, caption), split) for each row of a CSV file."""
+    if not file.is_file():
+        found = "a folder" if file.is_dir() else "no such file"
+        raise FileNotFoundError(
+            f"{file}: {found}; expected a CSV file, or a list of (path, caption)"
+        )
     try:
         text = file.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: expected UTF-8; save it again in that encoding") from error
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{file}:{line}: expected UTF-8; save the whole file in that encoding"
+        ) from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = reader.fieldnames or []
     if not {"file_name", "caption"} <= set(columns):
@@ -164,8 +172,8 @@ def _at_random(paths: list[Path], seed: int, name: str) -> dict[Path, str]:
     """Return the split of each path: a tenth for val, a tenth for test, the others for train."""
     if len(paths) < len(SPLITS):
         raise ValueError(
-            f"{name}: {len(paths)} items cannot be split into train, val and test; give more, or "
-            "name one split for all: split='train'"
+            f"{name}: {len(paths)} of the {len(SPLITS)} files needed for train, val and test; give "
+            "more, or name one split for all: split='train'"
         )
     order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed)).tolist()
     held = max(1, round(len(paths) / 10))

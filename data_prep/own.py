@@ -7,6 +7,7 @@ are drawn at random: 80 % train, 10 % val, 10 % test.
 
 import os
 import random
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -29,9 +30,20 @@ from data_prep.containers import (
     member_paths,
     samples,
 )
-from data_prep.dataset import SEAL, SPLITS, Annotations, CaptionCleaner, Entry, Kind, count_of
+from data_prep.dataset import (
+    SEAL,
+    SHOWN,
+    SPLITS,
+    Annotations,
+    CaptionCleaner,
+    Entry,
+    Kind,
+    count_of,
+)
 from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput, NotThere, read_csv, read_json_lines
+
+ROW_OF = re.compile(r"(:\d+|: row \d+|(?<=\.tar)/[^:]*)$")  # a row's place in its file
 
 
 class CaptionRow(NamedTuple):
@@ -84,7 +96,7 @@ def read(
     splits: dict[str, str | None] = {}
     cleaner = CaptionCleaner()
     if rows:
-        path_of = _path_finder(names)
+        path_of = _path_finder(names, source, captions)
         for row in rows:
             file = path_of(row)
             if row.split not in (None, *SPLITS):
@@ -98,6 +110,12 @@ def read(
                 )
         bare = [name for name in names if not texts.get(name)]
         absent = sorted(set(texts) - set(names))
+        if len(absent) == len(texts):
+            raise BadInput(
+                f"{captions or source}: 0 of {len(absent):,} files are there, the first is "
+                f"{absent[0]}; expected paths that start at {source}"
+                f"{' or at the folder of the captions' if captions else ''}, or names of files"
+            )
         notes += cleaner.notes() + count_of(bare, f"files without captions in {from_file}")
         notes += count_of(absent, f"files named in {from_file} that are not there")
         names += absent
@@ -118,7 +136,7 @@ def read(
             Entry(name, name, texts.get(name, ()), splits.get(name) or "test") for name in names
         ],
         recipe=RECIPES[kind],
-        files=[from_file if rows else "no captions, so it can only be searched"],
+        files=_files_of(rows) or ["no file, so it can only be searched"],
         notes=notes,
         faults=faults,
         advice="Mend or remove the unusable files",
@@ -126,6 +144,12 @@ def read(
         captioned=bool(rows),
         packed=packed,
     )
+
+
+def _files_of(rows: Sequence[CaptionRow]) -> list[str]:
+    """Return the names of the files that rows of captions were read from, or how many there are."""
+    names = sorted({Path(ROW_OF.sub("", row.where)).name for row in rows})
+    return names if len(names) <= SHOWN else [f"{len(names):,} files, the first is {names[0]}"]
 
 
 def _inner(source: Path, ending: str) -> Iterator[Path]:
@@ -272,8 +296,14 @@ def find_media(
     return kind, chosen, notes + unread, faults
 
 
-def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
-    """Return a function that finds a row's file by its path, or by its name if that is unique."""
+def _path_finder(
+    names: Sequence[str], source: Path, captions: Path | None
+) -> Callable[[CaptionRow], str]:
+    """Return a function that finds a row's file by its path below `source`, by its path from the
+    folder of the file `captions`, or by its name if that is unique.
+    """
+    top = source.absolute()
+    near = captions.absolute().parent if captions else top
     known = set(names)
     by_name: dict[str, list[str]] = {}
     for path in names:
@@ -283,6 +313,9 @@ def _path_finder(names: Sequence[str]) -> Callable[[CaptionRow], str]:
     def find(row: CaptionRow) -> str:
         name = PurePosixPath(row.file_name).as_posix()
         same = by_name.get(normalize("NFC", name), [])
+        there = Path(os.path.normpath(near / name))
+        if not same and there.is_relative_to(top):
+            same = by_name.get(normalize("NFC", there.relative_to(top).as_posix()), [])
         if name in known or not same:
             return name
         if len(same) > 1:

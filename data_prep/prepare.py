@@ -1,6 +1,9 @@
 """Make a dataset folder from annotations: find, check and count the media, and write it."""
 
+import json
+import shlex
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +48,7 @@ def prepare(
     """
     _refuse_bad_entries(annotations, source)
     refuse_other_content(out, annotations.name)
-    print(f"{annotations.name}: {', '.join(annotations.files)} under {source}")
+    print(f"{annotations.name}: captions from {', '.join(annotations.files)}; media in {source}")
     for note in annotations.notes:
         print(f"  {printable(note)}")
     unlike = unlike_published(annotations)
@@ -91,6 +94,26 @@ def prepare(
     if annotations.origin:
         about["hub"] = annotations.origin
     write_dataset(out, source, used, about | {"annotations": annotations.files, "counts": counts})
+    print(f"written: {out} (captions and splits; the media stay in {source})")
+    own = annotations.name != annotations.recipe
+    for line in [] if annotations_only else what_next(out, {entry.split for entry in used}, own):
+        print(line)
+
+
+def what_next(out: Path, splits: Collection[str], own: bool) -> list[str]:
+    """Return lines for the user of a dataset folder: which splits are missing, and what to type."""
+    without = {
+        "train": "it can be searched and measured, but not trained on",
+        "val": "a run holds out some training items to choose an epoch",
+        "test": "a run reports on val, or on the items that it holds out",
+    }
+    lines = [f"no {split} split: {without[split]}" for split in SPLITS if split not in splits]
+    if "train" in splits:
+        run = json.dumps({"data": str(out)} | ({"few_items": True} if own else {}))
+        lines.append(f"next: write {run} into run.json, and type python -m cma.training run.json")
+    else:
+        lines.append(f"next: python -m explorer --media {shlex.quote(str(out))}")
+    return lines
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:

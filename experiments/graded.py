@@ -14,13 +14,11 @@ import numpy as np
 import torch
 
 from cma import RetrievalModel, data
-from cma.files import read_jsonl, write_whole
+from cma.files import write_whole
 from cma.metrics import graded_values
 from cma.similarity import compare
 from cma.training import encode
-from data_prep.mini.caption_styles import Caption
-from data_prep.mini.scenes import Group, Scene
-from data_prep.mini.world import RECORDS
+from data_prep.mini.world import read_pictures
 
 from .fronts import Front, read_fronts
 from .gains import OURS, ZERO_SHOT
@@ -35,20 +33,17 @@ WAY = "text_to_visual"
 
 def relevance(dataset: data.RetrievalDataset) -> torch.Tensor:
     """Return how relevant each picture of an offline benchmark is for each text: [T, V]."""
-    source = dataset.folder / "media" / RECORDS
-    known = {record["id"]: record for _, record in read_jsonl(source, dict)}
-    records = [known[item.id] for item in dataset.items]
-    scenes = []
-    for record in records:
-        groups = tuple(Group(**group) for group in record["scene"]["groups"])
-        scenes.append(Scene(**record["scene"] | {"groups": groups}))
-    captions = [Caption(**one) for record in records for one in record["captions"]]
-    return torch.tensor([[one.relevance(scene) for scene in scenes] for one in captions])
+    known = read_pictures(dataset.folder / "media")
+    shown = [known[item.id] for item in dataset.items]
+    captions = [caption for picture in shown for caption in picture.captions]
+    return torch.tensor([[one.relevance(of.scene) for of in shown] for one in captions])
 
 
-def values_of(study: Study, row: MethodRow, test: data.RetrievalDataset) -> np.ndarray:
+def values_of(
+    study: Study, row: MethodRow, test: data.RetrievalDataset, graded: torch.Tensor
+) -> np.ndarray:
     """Return nDCG@10 of each text, from 0 to 1, with the kept adapter of each seed: [seeds, T]."""
-    graded, found = relevance(test), []
+    found = []
     for _, record in sorted(row.records.items()):
         model = RetrievalModel(study.clip, study.processor)
         if row.method != ZERO_SHOT:
@@ -81,11 +76,11 @@ def run(options: argparse.Namespace) -> None:
     fronts = read_fronts(options.results, test.name)
     if OURS not in fronts:
         raise ValueError(f"{options.results}: no finished front of ours; `fronts` makes it")
-    owner = test.text_to_item.numpy()
+    owner, graded = test.text_to_item.numpy(), relevance(test)
     for name, front in fronts.items():
         front.row.check_backbone(study.clip)
         try:
-            values = values_of(study, front.row, test)
+            values = values_of(study, front.row, test, graded)
         except FileNotFoundError as error:  # trained elsewhere
             print(f"{name}: left out: {error}", flush=True)
             continue

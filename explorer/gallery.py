@@ -73,13 +73,12 @@ class Gallery:
         keys = list(dict.fromkeys([_key(None, 1.0), _key(self.adapter, 1.0)]))
         self.growth = Growth(self, keys)
         self.list_again()
+        listing = cast(MediaIndex, self.listing)
         for key in keys:
-            listing = cast(MediaIndex, self.listing)
-            if key[0]:
-                with self.model.using(*key):
-                    listing = MediaIndex.listed(*self._listed(key[0]))
-            self._indexes[key] = listing.empty()
-        self.growth.total = len(cast(MediaIndex, self.listing))
+            with self.model.using(*key):
+                reading = self._reading(key[0])
+                self._indexes[key] = MediaIndex.empty(self.model, listing.media_root, reading)
+        self.growth.total = len(listing)
         self.growth.start()
 
     def stop(self) -> None:
@@ -96,7 +95,8 @@ class Gallery:
 
     def list_again(self) -> None:
         """List the files as they are now. Raises as `find`."""
-        self.listing = MediaIndex.listed(*self._listed(None))
+        source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
+        self.listing = MediaIndex.listed(self.model, source, self._reading(None), self.max_files)
 
     def grow(
         self, adapter: str | None, scale: float, turn: Turn
@@ -105,13 +105,8 @@ class Gallery:
         done; see `MediaIndex.grow`.
         """
         key = _key(adapter, scale)
-        with self.model.using(*key):
-            listing = MediaIndex.listed(*self._listed(adapter))
         source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
-        return listing.grow(source, self._kept(*key), self.max_files, turn)
-
-    def _listed(self, adapter: str | None) -> tuple:
-        return self.model, self.source, self._reading(adapter), self.max_files
+        return self._indexes[key].grow(source, self._kept(*key), self.max_files, turn)
 
     def hold_grown(self, key: tuple[str | None, float], index: MediaIndex) -> bool:
         """Use what is embedded so far; whether it has changed."""

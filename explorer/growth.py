@@ -141,21 +141,22 @@ class Growth:
         for one in list(self.listeners):
             one.grown(self, fresh)
 
+    def concerns(self, folder: Path, path: Path) -> bool:
+        """Return whether a change of `path` may change the media in `folder`: it is not hidden, it
+        may be a medium, a shard or a folder, and it is not among the gallery's own files.
+        """
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        known = path.suffix.lower() in ("", ".tar", ".jsonl", *SUFFIXES)  # "": a folder
+        own = self.gallery.folder
+        return known and not hidden and not (own and path.is_relative_to(own.absolute()))
+
     def _watch(self, folder: Path) -> None:
         """Note changes of media in a folder, until the end."""
         from watchfiles import watch
 
-        own = self.gallery.folder and str(self.gallery.folder.absolute())
-
-        def wanted(_: object, path: str) -> bool:
-            inside = Path(path)
-            hidden = any(part.startswith(".") for part in inside.relative_to(folder).parts)
-            known = inside.suffix.lower() in ("", ".tar", ".jsonl", *SUFFIXES)  # "": a folder
-            return known and not hidden and not (own and path.startswith(own))
-
         seen = watch(
             folder,
-            watch_filter=wanted,
+            watch_filter=lambda _, path: self.concerns(folder, Path(path)),
             debounce=SETTLED,
             step=STEP,
             stop_event=self._stopped,

@@ -28,7 +28,7 @@ from cma.media import MediaError
 from cma.recipes import Recipe
 from data_prep.mini.caption_styles import ceiling
 from data_prep.mini.pictures import Picture
-from data_prep.mini.world import RECORDS
+from data_prep.mini.world import RECORDS, read_pictures
 from IPython.display import Markdown
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -53,7 +53,7 @@ LOOK = {  # one colour and one mark for each model, in every figure of 03, 04 an
     FULL: {"color": "black", "marker": "s"},
     LORA: {"color": ORANGE, "marker": "P"},
 }
-DESCRIBERS = ("list", "sentence", "place", "count", "part")  # a picture of mini-flickr30k has one of each
+STYLES = ("list", "sentence", "place", "count", "part")  # a picture of mini-flickr30k has one of each
 KINDS = ("right", "other things", "some of the things", "another count", "another background")
 KINDS += ("another place or size", "true, too")  # of a first answer, see `kinds_of`
 
@@ -220,20 +220,15 @@ def kinds_of(test_set: RetrievalDataset, first: list[int]) -> list[str] | None:
     """Return the kind, one of `KINDS`, of the item that came first for each caption, by what the
     offline benchmark recorded; None for another dataset.
     """
-    from data_prep.mini import caption_styles, scenes
-
-    source = test_set.folder / "media" / "records.jsonl"
-    if not source.exists():
+    media = test_set.folder / "media"
+    if not (media / RECORDS).exists():
         return None
-    known = {record["id"]: record for _, record in read_jsonl(source, dict)}
-    records, shown = [known[item.id] for item in test_set.items], []
-    for record in records:
-        groups = tuple(scenes.Group(**group) for group in record["scene"]["groups"])
-        shown.append(scenes.Scene(**{**record["scene"], "groups": groups}))
-    claims = [caption_styles.Caption(**one) for record in records for one in record["captions"]]
+    known = read_pictures(media)
+    pictures = [known[item.id] for item in test_set.items]
+    claims = [caption for picture in pictures for caption in picture.captions]
     owners = test_set.text_to_item.tolist()
     answers = zip(claims, owners, first, strict=True)
-    return ["right" if own == at else _kind(claim, shown[at]) for claim, own, at in answers]
+    return ["right" if own == at else _kind(claim, pictures[at].scene) for claim, own, at in answers]
 
 
 def _kind(claim: object, scene: object) -> str:
@@ -248,16 +243,16 @@ def _kind(claim: object, scene: object) -> str:
     return "true, too" if claim.is_true_of(scene) else "another place or size"
 
 
-def few_twins(twins: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
-    """Return the first `pairs` pairs of each kind of twins, and the kind [P] of each pair.
+def few_pairs(contrasts: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
+    """Return the first `pairs` pairs of each kind of contrast pairs, and the kind [P] of each pair.
 
     The records name the kind: their ids are such as `places-017-a`, in the order of the items.
     """
-    records = [one["id"] for _, one in read_jsonl(twins.folder / "media" / "records.jsonl", dict)]
+    records = [one["id"] for _, one in read_jsonl(contrasts.folder / "media" / "records.jsonl", dict)]
     kinds = np.array([id.partition("-")[0] for id in records[::2]])
     few = [pair for kind in dict.fromkeys(kinds) for pair in np.flatnonzero(kinds == kind)[:pairs]]
-    items = tuple(twins.items[2 * pair + one] for pair in few for one in (0, 1))
-    return replace(twins, items=items), kinds[few]
+    items = tuple(contrasts.items[2 * pair + one] for pair in few for one in (0, 1))
+    return replace(contrasts, items=items), kinds[few]
 
 
 def run_name(base: str, given: dict, usual: dict) -> str:

@@ -6,19 +6,18 @@ On several GPUs, use `accelerate launch -m cma.training run.json` (see docs/seve
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import MISSING, field
+from dataclasses import field
 
 import torch
 
 from .. import data, log_to_stdout, methods, recipes
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..files import checked_dataclass, printable, read_json
+from ..files import checked_dataclass, fields_of, printable, read_json
 from ..model import RetrievalModel
 from . import devices
 from .loop import train
@@ -40,8 +39,9 @@ USER_ERRORS = (
 class RunDescription:
     """The content of `run.json`, for `python -m cma.training`; only `data` has no default.
 
-    `recipe` is a variant of the recipe that the dataset folder names. `config` holds fields of
-    TrainConfig that differ from the recipe's. `adapter` holds the same for AdapterConfig, or the
+    `recipe` is a variant of the recipe that the dataset folder names; `few_items` chooses batch,
+    rate and epochs for the number of items, as `train_config(items=…)` does. `config` holds fields
+    of TrainConfig that differ from the recipe's. `adapter` holds the same for AdapterConfig, or the
     options of another `method` of `cma.methods`. The config's `seed` also decides the initial
     weights.
     """
@@ -49,6 +49,7 @@ class RunDescription:
     data: str  # a dataset folder, as data_prep writes it
     backbone: str = ""  # "mini", an id of the Hugging Face hub, or a folder; empty: the recipe's
     recipe: str = "float32"  # or "bf16", "paper"
+    few_items: bool = False
     method: str = "cross-modal adapter"
     adapter: dict = field(default_factory=dict)
     config: dict = field(default_factory=dict)
@@ -58,8 +59,9 @@ class RunDescription:
         wrong.
         """
         dataset = data.load(self.data, "train")
-        recipe = recipes.recipe(dataset.recipe)
-        config = recipe.train_config(self.recipe).merge(self.config)
+        recipe = recipes.recipe(dataset)
+        items = len(dataset) if self.few_items else None
+        config = recipe.train_config(self.recipe, items).merge(self.config)
         model = RetrievalModel.from_pretrained(self.backbone or recipe.backbone, device=device)
         options = methods.options_of(self.method, dataset) | self.adapter
         # else "seed" or "name" would go to `attach`
@@ -68,22 +70,14 @@ class RunDescription:
         return model, dataset, config
 
 
-def keys(of: type) -> str:
-    """Return the fields of a dataclass with their defaults, one per line."""
-    lines = []
-    for one in dataclasses.fields(of):
-        default = one.default_factory() if one.default_factory is not MISSING else one.default
-        lines.append(f"  {one.name} = {'(needed)' if default is MISSING else repr(default)}")
-    return "\n".join(lines)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its status: 1 after one of USER_ERRORS, printed in one line."""
+    keys, of_config = ("\n  ".join(fields_of(one)) for one in (RunDescription, TrainConfig))
     parser = argparse.ArgumentParser(
         prog="python -m cma.training",
-        description=f"{__doc__}\nKeys of run.json, with their defaults:\n{keys(RunDescription)}\n\n"
-        f"Keys of its `config`, with the defaults of TrainConfig, before the recipe's:\n"
-        f"{keys(TrainConfig)}",
+        description=f"{__doc__}\nKeys of run.json, with their defaults:\n  {keys}\n\n"
+        "Keys of its `config`, with the defaults of TrainConfig, before the recipe's:\n"
+        f"  {of_config}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("description", metavar="run.json", help="what to train, as JSON")
@@ -95,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # only the first process warns
     try:
         device = devices.choose_device()
-        names = ", ".join(one.name for one in dataclasses.fields(RunDescription))
+        names = ", ".join(fields_of(RunDescription))
         hint = f'; expected a description such as {{"data": "data/msrvtt"}}, with the keys {names}'
         described = read_json(options.description, RunDescription, hint)
         model, dataset, config = described.build(device)

@@ -17,16 +17,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from cma.files import replacing, write_whole
+from cma.files import read_jsonl, replacing, write_whole
 from data_prep.media import one_by_one
 from data_prep.mini import events
+from data_prep.mini.caption_styles import Caption
 from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
 from data_prep.mini.events import FPS, POSES, Clip, Event, frames_of
 from data_prep.mini.other_hand import LooseScene, loose_picture
 from data_prep.mini.packages import PINS, cache_folder, fetch
 from data_prep.mini.pictures import SEED, Picture
-from data_prep.mini.scenes import picture_of
+from data_prep.mini.scenes import Group, Scene, picture_of
 from data_prep.mini.things import CONTRAST, STILL, drawing, lot
 
 PICTURE_SIZE, CLIP_SIZE = 192, 128  # pixels
@@ -209,6 +210,20 @@ def _write_records(folder: Path, records: Iterable[Picture | Clip], digests: Ite
     )
     write_whole(folder / RECORDS, "".join(lines))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def read_pictures(media: Path) -> dict[str, Picture]:
+    """Return the pictures of an offline benchmark by id, from the records in its media folder.
+
+    Raises FileNotFoundError where there are no records: the dataset is no offline benchmark.
+    """
+    pictures = {}
+    for _, record in read_jsonl(media / RECORDS, dict):
+        scene = record["scene"]
+        scene = Scene(**scene | {"groups": tuple(Group(**one) for one in scene["groups"])})
+        captions = tuple(Caption(**one) for one in record["captions"])
+        pictures[record["id"]] = Picture(record["id"], record["split"], scene, captions)
+    return pictures
 
 
 def _write_json(path: Path, content: object) -> None:

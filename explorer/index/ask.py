@@ -140,8 +140,8 @@ class MediaIndex:
             raise ValueError("`shard` needs `store`, and `store` goes without `folder`")
         weights, header = cls._made_with(model, config)
         uri, shared = (folder, False) if store is None else (store, True)
-        built = embed.build(model, source, header, uri, shard, shared, max_files)
-        return cls(model=model, weights=weights, table=built)
+        *_, last = embed.grow(model, source, header, uri, shard, shared, max_files)
+        return cls(model=model, weights=weights, table=last.table)
 
     @staticmethod
     def _made_with(
@@ -152,6 +152,14 @@ class MediaIndex:
             return weights, weights.header(model, IndexConfig.of(model.reading(config)))
 
     @classmethod
+    def empty(
+        cls, model: RetrievalModel, root: Path, config: ReadConfig | None = None
+    ) -> MediaIndex:
+        """Return an index without items, in memory, for media below `root`."""
+        weights, header = cls._made_with(model, config)
+        return cls(model=model, weights=weights, table=Table.new(None, header, root))
+
+    @classmethod
     def listed(
         cls,
         model: RetrievalModel,
@@ -159,25 +167,20 @@ class MediaIndex:
         config: ReadConfig | None = None,
         max_files: int | None = None,
     ) -> MediaIndex:
-        """Return an index of what is in a source, in memory: it knows the files and when they were
-        changed, but has no embeddings, so it can be browsed, not searched. Raises as `build`.
+        """Return an index of the files in a source, in memory, without embeddings.
+
+        It knows when the files were changed, so it can be browsed, but not searched. Raises as
+        `build`.
         """
-        weights, header = cls._made_with(model, config)
-        root, files, _ = listing.find(source)
-        files = list({file.key: file for file in files}.values())
-        files = [files[place] for place in embed.spread(len(files), max_files)]
+        root, files, _ = embed.found(source, max_files)
         days = [np.datetime64(embed.modified(root / one.media), "ns") for one in files]
         dated = [
             replace(file, date=str(day.astype("datetime64[s]")))
             for file, day in zip(files, days, strict=True)
         ]
-        rows = table.Table.new(None, header, root)
-        rows.add([(file, torch.zeros(1, 1)) for file in dated])
-        return cls(model=model, weights=weights, table=rows.now())
-
-    def empty(self) -> MediaIndex:
-        """An index of the same media and model without items."""
-        return replace(self, table=Table.new(None, self.table.header, self.media_root))
+        index = cls.empty(model, root, config)
+        index.table.add([(file, torch.zeros(1, 1)) for file in dated])
+        return index.now()
 
     def grow(
         self,
@@ -192,12 +195,12 @@ class MediaIndex:
         """
 
         @contextmanager
-        def acting() -> Iterator[None]:
+        def held() -> Iterator[None]:
             with turn(), self.using():
                 yield
 
         steps = embed.grow(
-            self.model, source, self.table.header, folder, max_files=max_files, turn=acting
+            self.model, source, self.table.header, folder, max_files=max_files, turn=held
         )
         with closing(steps):
             for step in steps:

@@ -56,23 +56,6 @@ class Step:
     total: int
 
 
-def build(
-    model: RetrievalModel,
-    source: Source,
-    header: Header,
-    uri: str | Path | None,
-    shard: tuple[int, int] = (0, 1),
-    shared: bool = False,
-    max_files: int | None = None,
-) -> Table:
-    """List the files of a source, and update the table at an address; see `MediaIndex.build`.
-
-    A `shared` table is never replaced.
-    """
-    *_, last = grow(model, source, header, uri, shard, shared, max_files)
-    return last.table
-
-
 def grow(
     model: RetrievalModel,
     source: Source,
@@ -83,17 +66,16 @@ def grow(
     max_files: int | None = None,
     turn: Turn | None = None,
 ) -> Generator[Step]:
-    """Do what `build` does, and yield how far it is after every file.
+    """List the files of a source, update the table at an address, and yield how far this is after
+    every file; see `MediaIndex.build`.
 
-    With a `turn` the newest files come first, and the model is held within that alone, otherwise
-    until the end.
+    A `shared` table is never replaced. With a `turn` the newest files come first, and the model is
+    held only within it, otherwise until the end.
     """
     number, count = shard
     if not 0 <= number < count:
         raise ValueError(f"shard={shard!r}: expected (number, how many), from (0, {count}) on")
-    root, files, problems = listing.find(source)
-    files = list({file.key: file for file in files}.values())
-    files = [files[place] for place in spread(len(files), max_files)]
+    root, files, problems = found(source, max_files)
     uri = address(uri)
     with writing(uri, shard):
         building = Building(model, Table.new(uri, header, root), root, turn)
@@ -110,6 +92,13 @@ def grow(
             step = Step(building.table.now() if written else step.table, done, len(own))
             yield step
         yield Step(building.table.now(), len(own), len(own))
+
+
+def found(source: Source, max_files: int | None) -> tuple[Path, list[MediaFile], Sequence[Problem]]:
+    """Return what `listing.find` does, each key once, and at most `max_files`, evenly spread."""
+    root, files, problems = listing.find(source)
+    files = list({file.key: file for file in files}.values())
+    return root, [files[place] for place in spread(len(files), max_files)], problems
 
 
 def modified(path: Path) -> int:

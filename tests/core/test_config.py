@@ -15,7 +15,7 @@ from cma.recipes import recipe
     "overrides, said",
     [
         ({"epoch": 3}, "'epoch'.*epochs"),
-        ({"zzz": 3}, "'zzz'.*fields are similarity, .* name, epochs"),
+        ({"zzz": 3}, "'zzz'.*fields are similarity = .* name = 'run', epochs = "),
         ("{}", "must be a dictionary, not '{}'.*papermill"),
         ({"cache": True, "workers": 2}, "workers=2 with cache=True"),
     ],

@@ -165,7 +165,7 @@ class Checked:
         (
             (),
             {"count": 1, "kid": "image"},
-            "Checked has no field 'kid': the fields are count, kind",
+            "Checked has no field 'kid': the fields are count, kind = 'image'",
         ),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_is_wrong_with_pairs_is_named(pictures, tmp_path):
         from_pairs([good[0], 7])
     with one_line(ValueError, "0 pairs found"):
         from_pairs([])
-    with one_line(ValueError, "2 items cannot be split .* split='train'"):
+    with one_line(ValueError, "2 of the 3 files needed .* split='train'"):
         from_pairs(good[:2])
     with one_line(ValueError, "no split 'all'; expected one of train, val, test"):
         from_pairs(good, "all")
@@ -92,7 +92,11 @@ def test_what_is_wrong_with_pairs_is_named(pictures, tmp_path):
     [
         ("image,text\n0/0.png,a cat\n", "utf-8", r"mine\.csv: expected the columns file_name, cap"),
         ("", "utf-8", r"mine\.csv: expected the columns file_name"),
-        ("file_name,caption\n0/0.png,ein Kätzchen\n", "latin-1", "expected UTF-8; save it again"),
+        (
+            "file_name,caption\n0/0.png,ein Kätzchen\n",
+            "latin-1",
+            ":2: expected UTF-8; save",
+        ),
         ("file_name,caption\n0/0.png,\n", "utf-8", r"mine\.csv:2: .*0\.png: expected a caption"),
         ("file_name,caption\n0/0.png\n", "utf-8", r"mine\.csv:2: .*0\.png: expected a caption"),
         ("file_name,caption,split\n0/0.png,a,dev\n", "utf-8", r":2: 'split': .* found 'dev'"),
@@ -109,5 +113,7 @@ def test_what_is_wrong_with_a_csv_is_named(pictures, tmp_path, text, encoding, m
 
 
 def test_a_csv_that_is_not_there_is_named(tmp_path):
-    with one_line(FileNotFoundError, r"gone\.csv"):
+    with one_line(FileNotFoundError, r"gone\.csv: no such file; expected a CSV file, or a list"):
         from_pairs(tmp_path / "gone.csv")
+    with one_line(FileNotFoundError, "a folder; expected a CSV file, or a list"):
+        from_pairs(tmp_path)

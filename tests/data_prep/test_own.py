@@ -19,6 +19,8 @@ from tests.data_prep.fuzz_sources import PICTURE, inside, parquet
 from tests.data_prep.toy_shards import SHARD, tar
 from tests.grey_media import write_clip, write_picture
 
+SPLIT_TOO = "file_name,caption,split"
+
 
 def run(*arguments):
     return main(["folder", *map(str, arguments), "--workers", "1"])
@@ -49,6 +51,8 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     assert items(tmp_path / "out") == {"a.jpg": ("test", ()), "deep/a.png": ("test", ())}
     said = " ".join(capsys.readouterr().out.split())
     assert "it can only be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
+    assert "no train split: it can be searched" in said
+    assert f"next: python -m explorer --media {tmp_path / 'out'}" in said
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
     dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
@@ -89,6 +93,34 @@ def test_accents_may_be_written_in_two_ways_and_a_path_may_begin_at_home(tmp_pat
     assert {texts for _, texts in items(tmp_path / "out").values()} == {("a cup",), ("a pot",)}
     (tmp_path / "out" / ".DS_Store").touch()  # somebody has looked at it
     assert run(*words) == 0
+
+
+def test_paths_may_start_at_the_captions_folder_and_it_is_said_what_was_done(tmp_path, capsys):
+    source = pictures(tmp_path / "pictures", *(f"{n}.jpg" for n in range(3)))
+    captions = csv(tmp_path / "c.csv", *(f"pictures/{n}.jpg,cat {n}" for n in range(3)))
+    out = tmp_path / "out"
+    assert run("--source", source, "--out", out, "--captions", captions) == 0
+    assert {id: texts for id, (_, texts) in items(out).items()} == {
+        f"{n}.jpg": (f"cat {n}",) for n in range(3)
+    }
+    said = capsys.readouterr().out
+    assert f"captions from c.csv; media in {source}" in said and f"written: {out} (" in said
+    described = json.dumps({"data": str(out), "few_items": True})
+    assert f"next: write {described} into run.json, and type python -m cma.training" in said
+    assert "no val split" not in said
+    other = csv(tmp_path / "d.csv", "0.jpg,a,train", "1.jpg,b,train", header=SPLIT_TOO)
+    assert run("--source", source, "--out", out, "--captions", other, "--allow-missing") == 0
+    said = capsys.readouterr().out
+    assert "no val split: a run holds out" in said and "no test split: a run reports" in said
+
+
+def test_captions_of_other_files_are_said_to_be_so(tmp_path, capsys):
+    source = pictures(tmp_path / "pictures", "a.jpg", "b.jpg")
+    captions = csv(tmp_path / "c.csv", "x.jpg,a cat", "y.jpg,a dog")
+    words = ("--source", source, "--out", tmp_path / "out", "--captions", captions)
+    assert run(*words, "--allow-missing") == 1
+    said = capsys.readouterr().err
+    assert "c.csv: 0 of 2 files are there, the first is x.jpg; expected paths" in said
 
 
 def test_a_column_of_splits_decides(tmp_path):

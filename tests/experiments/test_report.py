@@ -42,6 +42,22 @@ def test_the_table_says_how_each_number_was_made(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"select_on": "test"}, "cross-modal adapter (chosen on test, the authors' habit) |"),
+        ({"metrics": record().metrics | {"split": "val"}}, "cross-modal adapter on val |"),
+        ({"metrics": record().metrics | {"items": 340}}, "340 of 350 items"),
+        (
+            {"metrics": record().metrics | {"intervals": {}}},
+            "23.7 · 45.0 · 66.6 (MdR 6, MnR 20.5) |",
+        ),
+    ],
+)
+def test_what_is_unusual_about_a_number_stands_beside_it(changes, said):
+    assert said in table([record(**changes)])
+
+
+@pytest.mark.parametrize(
     "changes", [None, {"seed": "x"}, {"metrics": {"split": "test"}}, {"config": {}}]
 )
 def test_a_broken_record_is_named(tmp_path, changes, capsys):

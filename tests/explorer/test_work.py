@@ -2,6 +2,7 @@
 
 import threading
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -40,6 +41,27 @@ def test_nothing_is_computed_while_a_cell_runs(worker, model):
     assert not done.wait(0.3)
     worker.end()
     assert done.wait(20)
+
+
+def test_a_blank_cell_and_one_that_was_interrupted_while_it_waited_do_not_count(
+    worker, model, monkeypatch
+):
+    worker.end()
+    worker.end()  # a blank cell ends without a beginning
+    assert (worker.cells, worker.lock.locked()) == (0, False)
+    lock = worker.lock
+    interrupted = SimpleNamespace(acquire=Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(worker, "lock", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        worker.begin()
+    monkeypatch.setattr(worker, "lock", lock)
+    with lock:  # the task that the cell waited for still computes
+        worker.end()
+        assert lock.locked()
+    worker.begin()
+    assert lock.locked()
+    worker.end()
+    assert not lock.locked()
 
 
 def test_a_cell_goes_first_and_the_task_begins_again(worker, model):

@@ -118,12 +118,12 @@ def test_no_page_asks_another_host_for_anything(pages, site):
 
 
 def test_every_figure_has_a_text(pages):
-    figures = 0
     for name, page in pages.items():
         for found in (found for tag, found in page.elements if tag == "img"):
-            assert len(found.get("alt", "").split()) >= 6, f"{name}: {found}"
-            figures += 1
-    assert figures > 35
+            text = found.get("alt", "")
+            # without one, Sphinx writes the file's name
+            own = text and Path(found["src"]).stem not in text
+            assert own, f"{name}: {text!r} for {found['src'][:80]}"
     for path in NOTEBOOKS:
         cells = nbformat.read(path, as_version=4).cells
         texts = [cell.metadata.mystnb.image.alt for cell in cells if "mystnb" in cell.metadata]
@@ -146,7 +146,7 @@ def test_an_answer_is_folded_and_so_is_the_code_that_holds_it_or_is_tagged(pages
         tags = ["hide-input" in cell.metadata.get("tags", []) for cell in cells]
         count += sum(answers)
         wanted += sum(answer or tag for answer, tag in zip(answers, tags, strict=True))
-    assert folded == count > 3
+    assert count and folded == count
     assert hidden == wanted > count
 
 

@@ -27,7 +27,7 @@ def test_sentences_become_one_paragraph_and_val_1_is_the_test(folder):
         "v_v_d": ("Three.",),
     }
     assert (status, train.expected, test.expected) == (0, 10_009, 4_917)
-    assert "activitynet: train.json, val_1.json under" in said
+    assert "activitynet: captions from train.json, val_1.json;" in said
     assert "val_2.json describes the videos of val_1.json again: not used" in said
 
 

@@ -105,3 +105,16 @@ def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
     write(tmp_path / "coco_test.json", albef({TEST: SIX}))
     write(tmp_path / name, albef({"7.jpg": FIVE}))
     assert coco.BENCHMARK.read(tmp_path).files == ["coco_test.json"]
+
+
+def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
+    write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
+    write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
+    assert coco.BENCHMARK.read(tmp_path).files == ["old/coco_val.json"]
+    write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
+    assert [entry.file for entry in coco.BENCHMARK.read(tmp_path).entries] == [VAL]
+    write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
+    with pytest.raises(
+        BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"
+    ):
+        coco.BENCHMARK.read(tmp_path)

@@ -89,6 +89,14 @@ def test_if_every_clip_is_called_train_their_numbers_tell_the_splits(source, tmp
     assert run("--val", "--allow-missing")[1]["val"] == [numbers["val"]]
 
 
+def test_a_validation_file_beside_is_read_without_the_clips_of_train(source, run):
+    rows = [{"video": f"{id}.mp4", "caption": "a cat"} for id in ("video3", "video4")]
+    write(source / "retrieval_val.json", rows)
+    said, splits = run("--allow-missing")
+    assert splits["val"] == ["video4"] and len(splits["train"]) == 3
+    assert "validation clips that are in train too, left there: 1 (video3)" in said
+
+
 def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):
     for name in (TRAIN, TEST):
         (source / name).unlink()  # they are not read

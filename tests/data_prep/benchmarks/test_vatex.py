@@ -53,7 +53,10 @@ def test_a_file_is_known_by_its_content_and_the_lists_split_it(folder, shape):
     durations = {"durations.json": as_json(dict.fromkeys(CAPTIONS, 10.0))}
     other = {"test1k5_sec_list.txt": as_lines(["f_000000_000010"])}
     said = check(files_of(SHAPES[shape]) | durations | other, folder)
-    assert "vatex: anything at all.json, train_list.txt" in said and "durations" not in said
+    assert (
+        "vatex: captions from anything at all.json, train_list.txt" in said
+        and "durations" not in said
+    )
     assert "test1k5_sec_list.txt is another split than the paper's: not used" in said
     assert "train 2 / 25,991 20 / 259,910" in said and "val 1 / 1,500 10 / 15,000" in said
 
@@ -72,6 +75,23 @@ def test_official_files_are_split_by_name_and_the_halves_of_validation_by_lists(
         in said
     )
     assert "clips with captions that are in no split: 1 (f_000000_000010)" in said
+
+
+def test_lists_under_other_names_are_known_by_their_ids(folder):
+    files = files_of(lists={"train": LISTS["train"]}) | {
+        "test notes.txt": "Prüfung\n".encode("latin-1")
+    }
+    for name, split in (("vatex_test_1500.txt", "test"), ("validation.txt", "val")):
+        files[name] = as_lines(f"{id}.mp4" for id in LISTS[split])
+    assert "train_list.txt, validation.txt, vatex_test_1500.txt;" in check(files, folder)
+
+
+def test_a_clip_in_two_files_has_the_captions_of_the_first(folder):
+    again = {"deeper/again.json": as_json(CAPTIONS | {"d_000000_000010": ["others"]})}
+    said = check(files_of() | again, folder)
+    assert (
+        "clips with other captions in again.json than in an earlier file, not used: 1 (d_00" in said
+    )
 
 
 def test_trimmed_clips_come_first_and_source_videos_are_cut(folder):

@@ -385,6 +385,26 @@ def test_lines_of_a_dataset_may_change_their_order_and_their_captions(
     same(index, MediaIndex.build(model, source))
 
 
+def test_links(model, pictures, tmp_path):
+    write_picture(tmp_path / "elsewhere" / "q.png", 9)
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    (pictures / "twice").symlink_to(tmp_path / "elsewhere")
+    (pictures / "loop").symlink_to(pictures)
+    (pictures / "self.png").symlink_to(pictures / "self.png")
+    (pictures / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(pictures / "pipe.png")
+    index = MediaIndex.build(model, pictures)
+    assert [file.media for file in index.files] == [
+        "linked/q.png",
+        *(f"p{i}.png" for i in range(6)),
+    ]
+    reasons = dict(index.skipped)
+    assert reasons["dangling.png"].startswith("no such file") and reasons["pipe.png"].startswith(
+        "no regular"
+    )
+    assert "self.png" in reasons and len(reasons) == 3
+
+
 # ---- what a folder may hold
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from cma import AdapterConfig
 from explorer import Gallery, MediaIndex, site, site_files
+from explorer.index import embed
 from tests.conftest import build_clip, one_line, with_adapters
 from tests.toy_media import write_picture
 
@@ -68,6 +69,19 @@ def test_neither_whole_paths_nor_places_are_written(quick, tmp_path, model):
         assert "secret folder" not in text and "52.5" not in text
     for file in (tmp_path / "page").rglob("*.jpg"):
         assert not Image.open(file).getexif()
+
+
+def test_what_is_not_on_the_page_is_not_embedded(quick, tmp_path, media, backbone, monkeypatch):
+    """10,000 pictures were embedded at each strength to keep 2,000."""
+    for number in range(3, 9):
+        write_picture(media / f"{number}.png", number)
+    read, really = set(), embed.read_pixels
+    monkeypatch.setattr(
+        embed, "read_pixels", lambda file, *rest: read.add(file.media) or really(file, *rest)
+    )
+    arguments = ["--media", "pictures", "--backbone", backbone, "--max-files", "2", "--yes"]
+    assert site.main(arguments) == 0 and read == {"0.png", "5.png"}
+    assert site.main([*arguments[:-2], "100", "--yes", "--out", "all"]) == 0 and len(read) == 10
 
 
 def test_a_large_page_is_kept_only_if_that_is_agreed(

@@ -109,26 +109,6 @@ def test_any_json_is_read_or_a_value_error_that_names_the_file(tmp_path_factory,
             )
 
 
-@pytest.mark.parametrize(
-    ("about", "message"),
-    [
-        ({"kind": "audio"}, "'kind': expected 'image' or 'video', found 'audio'"),
-        ({"format_version": 2}, "'format_version': expected 1, found 2"),
-        ({"protocol": {"visual_to_text": "best"}}, "expected 'captions' or 'items', found 'best'"),
-        (
-            {"counts": {"test": {"expected": "9"}}},
-            "'counts.test.expected': expected a valid integer",
-        ),
-    ],
-)
-def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
-    folder = write_folder(tmp_path / "toy", [ITEM], **about)
-    with pytest.raises(
-        ValueError, match=f"dataset.json: .*{message}.*prepare it by `python -m data_prep`"
-    ):
-        data.load(folder, "train")
-
-
 def test_what_dataset_json_tells(tmp_path):
     counts = {"test": {"found": 1, "expected": 1000}}
     lines = numbered(["test", "train"])

@@ -120,9 +120,7 @@ def test_siglip_reads_lower_case_and_padding():
     assert torch.equal(model.encode_text(ids), model.family.encode_text(model.clip, ids))
     unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
     assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
-    with pytest.raises(
-        ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"SigLIP .*\[T, 64\], not \[1, 4\]"):
         model.encode_text(ids[:, :4])
 
 
@@ -133,9 +131,7 @@ def test_metaclips_end_is_2_and_not_the_highest_id():
     assert model.clip.config.text_config.eos_token_id == 2 and ids.max() > 2
     assert ids.gather(1, ends[:, None]).eq(2).all() and (ids.argmax(1) != ends).any()
     model.clip.config.text_config.eos_token_id = 5
-    with pytest.raises(
-        ValueError, match="eos_token_id is 5, but the tokenizer ends captions with id 2"
-    ):
+    with pytest.raises(ValueError, match="eos_token_id is 5, .* id 2"):
         check_tokenizer(model.clip, model.processor.tokenizer)
 
 
@@ -145,9 +141,7 @@ def test_chinese_clip_needs_its_mask():
     unmasked = model.clip.get_text_features(ids).pooler_output
     assert F.cosine_similarity(unmasked, model.encode_text(ids))[3] < 0.999
     model.clip.config.text_config.pad_token_id = 7
-    with pytest.raises(
-        ValueError, match=r"starts a caption with id 2 and pads with 0; expected \[CLS\]"
-    ):
+    with pytest.raises(ValueError, match="id 2 and pads with 0"):
         RetrievalModel(model.clip, model.processor)
 
 

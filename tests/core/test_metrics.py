@@ -1,5 +1,4 @@
 import statistics
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -148,15 +147,6 @@ def test_bootstrap_equals_naive_one(case, seed, block):
         means = bootstrap_means(np.array([one, other]), ids, 30, seed)
         assert means[0] == pytest.approx(naive_draws(one, ids.tolist(), statistics.fmean, 30, seed))
         assert (bootstrap_means(other, ids, 30, seed) == means[1]).all() and means.shape == (2, 30)
-
-
-def test_a_bootstrap_of_real_size_takes_little_memory():
-    """25,010 texts of 5,000 items; few draws do, because they are made block by block."""
-    owner = np.arange(25_010) % 5_000
-    tracemalloc.start()
-    low, high = bootstrap_interval(1 + owner % 7, owner, "MnR", samples=300)
-    assert low <= 4 <= high and tracemalloc.get_traced_memory()[1] < 150e6
-    tracemalloc.stop()
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=3).map(sorted))

@@ -10,7 +10,7 @@ import pytest
 import cma
 from cma.files import write_whole
 from tests import ROOT
-from tests.core.sources import FILES, imports
+from tests.core.sources import FILES
 
 
 def python(code: str, *path: Path) -> subprocess.CompletedProcess:
@@ -60,15 +60,6 @@ def test_no_module_reaches_others_through_the_package():
     for name, path in FILES.items():
         if name.startswith("cma."):
             assert not re.search(r"^ *import cma\b", path.read_text("utf-8"), re.MULTILINE), name
-
-
-def test_the_methods_know_nothing_of_the_model_that_holds_them():
-    seen, waiting = set(), [name for name in FILES if name.startswith("cma.methods")]
-    while waiting:
-        module = waiting.pop()
-        seen.add(module)
-        waiting += (imports(module, types=False) & FILES.keys()) - seen - {"cma"}
-    assert not seen & {"cma.model", "cma.checkpoints", "cma.hub"}
 
 
 def test_import_exposes_the_submodules():

@@ -1,7 +1,4 @@
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -10,7 +7,6 @@ from data_prep.__main__ import main
 from data_prep.dataset import Annotations, Entry
 from data_prep.media import VIDEO_SUFFIXES, MediaFiles, check, problem
 from data_prep.prepare import prepare
-from tests import ROOT
 from tests.data_prep.toy_shards import tar
 from tests.grey_media import write_clip, write_picture
 
@@ -154,19 +150,6 @@ def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
     assert set(problems) == {"b", "frames"}
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"FILE": 7}', '{"FILE": ["x", "fine"]}', '{"FILE": [1, 2, 3]}']
-)
-def test_results_that_cannot_be_read_are_made_anew(tmp_path, paths, decoded, content):
-    kept = tmp_path / "checked.json"
-    first = check(paths, "video", 1, kept)
-    right = kept.read_text()
-    kept.write_text(content.replace("FILE", str(paths["a"][0])))
-    decoded.clear()
-    assert check(paths, "video", 1, kept) == first and len(decoded) == 4
-    assert json.loads(kept.read_text()) == json.loads(right)
-
-
 def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, capsys):
     for number in range(3):
         write_picture(tmp_path / "source" / f"{number}.jpg")
@@ -186,31 +169,6 @@ def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, 
     monkeypatch.setattr(media, "problem", lambda part, kind: checked.append(part[0].name))
     checked = []
     assert main(words) == 0 and checked == ["2.jpg"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
-def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
-    """As a terminal does it: every process of the command gets the signal."""
-    program = (
-        "import os, signal, time\n"
-        "from data_prep.media import one_by_one\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the "
-        "background\n"
-        "    signal.setitimer(signal.ITIMER_REAL, 1)  # both processes have started\n"
-        "    try:\n"
-        "        list(one_by_one(time.sleep, [0.05] * 400, 2, 'sleep'))\n"
-        "    except KeyboardInterrupt:\n"
-        "        print('stopped')\n"
-    )
-    (tmp_path / "program.py").write_text(program)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = [sys.executable, str(tmp_path / "program.py")]
-    ended = subprocess.run(
-        words, capture_output=True, text=True, env=environment, start_new_session=True
-    )
-    assert ended.stdout == "stopped\n" and "Traceback" not in ended.stderr
 
 
 def test_a_process_that_dies_is_one_line():

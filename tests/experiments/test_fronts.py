@@ -4,12 +4,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from experiments import fronts
 from experiments.__main__ import main
-from experiments.fronts import DRAWINGS, STRENGTHS, Front, read_fronts
+from experiments.fronts import DRAWINGS, STRENGTHS, read_fronts
 from experiments.gains import LORA, OURS, ZERO_SHOT
 from experiments.rows import DIRECTIONS, Budget, MethodRow, recall
 from experiments.study import Study
@@ -63,28 +62,3 @@ def test_a_front_is_tested_at_every_strength_and_read_again(results, folder, cap
     assert fronts.ranks_file(ours.row, results / "fronts").read_bytes() == before
     with pytest.raises(ValueError, match=r"no strength 0.3; there are 0.25, 0.5, 0.75, 1, 1.25"):
         ours.at("test", 0.3)
-
-
-def made(first_hits: dict[float, float], world: str = "") -> Front:
-    """A front of one seed whose R@1 in % on the validation drawings is given for each strength."""
-    ranks = [[1] * round(hits) + [9] * (100 - round(hits)) for hits in first_hits.values()]
-    values = {"seeds": np.array([1]), "strengths": np.array([*first_hits])}
-    for way in DIRECTIONS:
-        values[f"drawings-val/{way}"] = np.array([ranks], np.uint8)
-    values["drawings-val/items"] = np.arange(100)
-    return Front(MethodRow("toy", OURS, {}, world=world, records={"1": {}}), values, None)
-
-
-@pytest.mark.parametrize(
-    ("kept", "strength"),
-    [
-        ({0.25: 59, 0.5: 55, 0.75: 54, 1.0: 50}, 0.5),
-        ({0.25: 59, 0.5: 54, 0.75: 56, 1.0: 50}, 0.75),  # the largest, whatever lies below
-        ({0.25: 54, 0.5: 40}, 0.0),
-        ({0.25: 70, 1.25: 61}, 1.25),
-    ],
-)
-def test_the_strength_is_the_largest_that_keeps_the_drawings(kept, strength):
-    front = made(kept)
-    front.start = made({0.0: 60})
-    assert front.strength == strength

@@ -7,10 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
-from cma.similarity import text_conditioned
-from cma.training import Embeddings
 from experiments import inflation, rows
 from experiments.__main__ import main
 from experiments.inflation import USUAL
@@ -32,37 +29,6 @@ def test_dual_softmax_weighs_a_score_by_its_share_among_the_queries():
         column = similarity[:, candidate].double().numpy()
         shares = np.exp(3 * column) / np.exp(3 * column).sum()
         assert found[:, candidate] == pytest.approx(column * shares)
-
-
-def test_only_a_query_whose_first_candidate_others_find_too_is_normalised():
-    similarity, bank = random(40, 9), random(12, 9, seed=1)
-    found = inflation.normalised_by(bank, similarity)
-    hubs = {int(one.argmax()) for one in bank}
-    assert len({int(one.argmax()) for one in similarity} - hubs) > 0
-    for query, scores in zip(similarity, found, strict=True):
-        expected = query.double()
-        if int(query.argmax()) in hubs:
-            expected = (20 * expected).exp() / (20 * bank.double()).exp().sum(0)
-        assert torch.allclose(scores, expected)
-
-
-def clips() -> Embeddings:
-    """Seven captions of five clips of three frames, of which some are padding."""
-    mask = torch.ones(5, 3)
-    mask[1, 2] = mask[3, 1:] = 0
-    owner = torch.tensor([0, 0, 1, 2, 3, 3, 4])
-    return Embeddings(random(7, 8), 3 * random(5, 3, 8, seed=1), mask, owner, 0)
-
-
-def test_a_clip_pooled_by_its_own_caption_is_one_vector_for_all_captions():
-    text, frames, mask, owner, _ = encoded = clips()
-    found = inflation.by_own_caption(encoded, temperature=2.0)
-    for clip, caption in enumerate((0, 2, 3, 4, 6)):
-        shown = frames[clip][mask[clip].bool()]
-        pooled = (text[caption] @ shown.T / 2).softmax(0) @ shown
-        assert torch.allclose(found[:, clip], F.cosine_similarity(text, pooled[None]), atol=1e-6)
-    own = text_conditioned(text, frames, mask, 2.0)[[0, 2, 3, 4, 6], range(5)]
-    assert torch.allclose(found[[0, 2, 3, 4, 6], range(5)], own, atol=1e-6)
 
 
 @pytest.fixture
@@ -128,20 +94,3 @@ def check_epochs(found: dict) -> None:
             assert row["R@1"][WAY][0] == pytest.approx(scores["test"][epoch])
             gap = scores["test"][epoch] - scores["test"][best["validation"]]
             assert row["difference"][WAY][0] == pytest.approx(gap)
-
-
-def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, capsys):
-    words = ["inflation", str(folder), "--results", str(tmp_path)]
-    assert main(words) == 1
-    assert f"toy: no row of {OURS} in {tmp_path / 'methods'}; `python -m exp" in (
-        capsys.readouterr().err
-    )
-    words = studied()
-    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
-    replace(row, world="ab").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{folder}: its items are not those of {row.name}" in capsys.readouterr().err
-    replace(row, backbone="1234").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
-    assert not (tmp_path / inflation.FILE).exists()

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from transformers import AutoTokenizer
 
 from cma.backbone import MINI
-from cma.methods import attach
 from cma.patching import encoder_layers, patch_of
 from explorer.attention import by_word, crop_box, explain, overlay
 from tests.conftest import EOS, SOS
@@ -95,17 +94,6 @@ def test_relevance_is_the_papers(model, frames, monkeypatch, kernel, adapter):
     words = by_word(TEXT, tokens["offset_mapping"][1:-1], row)
     torch.testing.assert_close(ours.word_weights, words / words.max(), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(ours.cosines, forward(model, frames).detach())
-
-
-def test_tokens_that_a_method_adds_are_no_words_and_no_patches(model, frames):
-    attach(model, "full fine-tuning", "all")
-    model.set_adapter("all")
-    assert explain(model, TEXT, frames).patches.shape[1:] == (4, 4)
-    for method in ("VPT", "CoOp"):
-        attach(model, method, method)
-        model.set_adapter(method)
-        with pytest.raises(ValueError, match=f"'{method}' adds its own tokens"):
-            explain(model, TEXT, frames)
 
 
 # ---- nothing is left behind

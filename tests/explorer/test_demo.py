@@ -63,14 +63,6 @@ def test_it_opens_without_embedding_or_writing_anything(copy, monkeypatch):
     assert stamps(copy) == before
 
 
-def test_an_index_that_cannot_be_used_is_built_again(copy, galleries):
-    damaged = copy / "clips" / "index-adapter" / "media.lance"
-    for path in (damaged / "_versions").iterdir():
-        path.write_bytes(b"damaged")
-    again, known = both(demo_galleries(copy)["clips"])[1], both(galleries["clips"])[1]
-    assert torch.allclose(again.frames(), known.frames(), atol=1e-4)
-
-
 def test_a_copy_without_its_files_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(FileNotFoundError, match="no demo in this copy; install"):
         demo_galleries(tmp_path / "gone")

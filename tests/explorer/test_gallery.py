@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cma import AdapterConfig, ReadConfig, RetrievalModel, load_backbone
 from explorer import Gallery, open_galleries
-from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
+from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED
 from explorer.index import IndexConfig, MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
@@ -155,19 +153,6 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     assert {path for path in tmp_path.rglob("*") if kept not in path.parents} == before
     parts = [path.relative_to(kept).parts for path in kept.rglob("media.lance")]
     assert list(map(len, parts)) == [3] * 5, "three models, two folders, one asked"
-
-
-PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(
-    lambda parts: Path("/", *parts)
-)
-
-
-@given(paths=st.lists(PATHS, min_size=1))
-def test_names_are_short_and_each_folder_has_its_own(paths):
-    found = named(paths, "-run")
-    assert set(found.values()) == set(paths) and all(found)
-    short = {path.name.removesuffix("-run") for path in paths}
-    assert (set(found) == short) == (len(short) == len(set(paths)))
 
 
 @pytest.mark.parametrize("place", TRAINED)

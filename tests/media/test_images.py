@@ -21,7 +21,6 @@ from cma.media import (
     read_frames,
     read_image,
     shown_name,
-    stream_frames,
     to_pixels,
 )
 from cma.media.animation import Animation
@@ -192,14 +191,6 @@ def test_a_jpeg_that_is_not_large_keeps_its_pixels(tmp_path, short, scale):
     assert read.size == ((short + 100) // scale, short // scale)
     if scale == 1:
         assert np.array_equal(np.asarray(read), np.asarray(Image.open(tmp_path / "p.jpg")))
-
-
-def test_frames_to_be_kept_are_read_in_full(tmp_path):
-    (tmp_path / "clip").mkdir()
-    scene(0, (2 * ENOUGH, 2 * ENOUGH)).save(tmp_path / "clip" / "1.jpg")
-    assert read_frames(tmp_path / "clip", 1)[0].size == (ENOUGH, ENOUGH)
-    (frame,) = stream_frames(tmp_path / "clip", 1)
-    assert frame.size == (2 * ENOUGH, 2 * ENOUGH)
 
 
 def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):

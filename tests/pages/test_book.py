@@ -174,17 +174,6 @@ def test_a_link_to_a_file_that_is_no_page_goes_to_the_repository_or_is_text(made
     )
 
 
-def test_the_address_is_set_in_one_place(made, tmp_path, monkeypatch):
-    module = made["pages"]
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    for text, said in (("", ""), (f'[project.urls]\nRepository = "{ADDRESS}.git"', ADDRESS)):
-        (tmp_path / "pyproject.toml").write_text(f"[project]\n{text}", "utf-8")
-        assert module.repository() == said
-    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "git@host:a/b"', "utf-8")
-    with pytest.raises(ValueError, match="expected https://github.com/OWNER/NAME"):
-        module.repository()
-
-
 def test_without_an_address_there_are_no_buttons_for_colab_and_no_first_cell(made, pages):
     if not (address := made["pages"].repository()):
         assert not [
@@ -195,20 +184,6 @@ def test_without_an_address_there_are_no_buttons_for_colab_and_no_first_cell(mad
         assert [c.source for c in cells if made["pages"].SETUP in c.metadata.get("tags", [])] == (
             [made["pages"].setup_code(address)] if address else []
         )
-
-
-def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made):
-    module = made["pages"]
-    before = nbformat.read(NOTEBOOKS[0], as_version=4)
-    once = module.with_setup(nbformat.read(NOTEBOOKS[0], as_version=4), ADDRESS)
-    assert nbformat.writes(module.with_setup(once, ADDRESS)) == nbformat.writes(once)
-    assert [cell.cell_type for cell in once.cells[:3]] == ["markdown", "code", "code"]
-    assert ADDRESS in once.cells[1].source and once.cells[1].execution_count == 1
-    assert "remove-cell" in module.for_the_book(once).cells[1].metadata.tags
-    nbformat.validate(once)
-    assert nbformat.writes(
-        module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")
-    ) == nbformat.writes(before)
 
 
 def run_first_cell(made, address: str, folder: Path) -> tuple[list[str], str, str]:

@@ -88,16 +88,6 @@ def test_the_pages_show_pictures_that_are_here_and_small():
     assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
 
 
-def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
-    assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
-    command = r"\$\(PYTHON\) ((?:notebooks/run|docs/build|tests/explorer/browser/chromium)\.py.*"
-    for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
-        words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
-        if "--commit" not in words and "--keep" not in words:
-            assert f"python {words}" in COMMANDS, words
-
-
 @pytest.mark.parametrize(
     "page",
     [
@@ -116,16 +106,6 @@ def test_links_of_a_page_lead_to_files_that_are_there(page):
     for target in targets:
         path = (ROOT / page).parent / target
         assert target.startswith(("https://", "http://")) or path.exists(), target
-
-
-@pytest.mark.parametrize(
-    "page",
-    ["CONTRIBUTING.md", "data_prep/README.md", "results/README.md"]
-    + [page for page in TEXTS if page != "docs/index.md"],
-)
-def test_a_page_of_the_book_says_first_whom_it_is_for(page):
-    text = (ROOT / page).read_text("utf-8")
-    assert re.match(r"# [^\n]+\n\n\*For anyone who [^\n]+\.\*\n\n", text)
 
 
 def test_the_results_of_the_cheat_sheet_are_those_of_readme():

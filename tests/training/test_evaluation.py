@@ -77,15 +77,3 @@ def test_a_record_is_of_one_adapter_while_another_thread_chooses(
     record = evaluate_and_record(model, dataset, CONFIG.merge({"runs_dir": tmp_path}))
     other.join()
     assert torch.equal(record.encoded.text, expected.text) and model.active is None
-
-
-def test_encoding_has_no_dropout_no_gradient_and_leaves_the_mode(model, dataset):
-    model.train()
-    first, second = (encode(model, dataset, CONFIG) for _ in range(2))
-    assert model.training
-    assert torch.equal(first.text, second.text)
-    assert torch.equal(first.frames, second.frames)
-    assert not first.frames.requires_grad
-    assert first.frames.shape == (10, 1, 32)
-    # they can be used in training
-    (first.text * torch.ones(1, requires_grad=True)).sum().backward()

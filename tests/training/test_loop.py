@@ -14,7 +14,6 @@ import cma
 from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
-from cma.methods import attach
 from cma.training import (
     Batch,
     NotFinite,
@@ -28,7 +27,7 @@ from cma.training import (
 from tests.conftest import same_state
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
-from tests.training.conftest import at_step, contents, equal, same_run, weights
+from tests.training.conftest import at_step, equal, same_run, weights
 
 
 def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model, capsys):
@@ -176,30 +175,6 @@ def test_bad_starts_are_refused(folder, train_set, config, make_model):
     model.trainable_parameters()[0].data.fill_(math.nan)
     with pytest.raises(ValueError, match="loss .* at rate"):
         cma.train(model, train_set, config)
-
-
-@pytest.mark.parametrize(
-    "method, changes, said",
-    [
-        ("LoRA", {"loss": "sigmoid"}, "CLIP has no logit bias"),
-        ("full fine-tuning", {"precision": "fp16"}, "cannot train in fp16"),
-        ("LoRA", None, "this model has no processor"),
-    ],
-)
-def test_a_run_that_cannot_start_replaces_nothing(
-    train_set, config, make_model, method, changes, said
-):
-    model = make_model()
-    attach(model, method, "m")
-    first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
-    kept = cma.train(model, train_set.subset(8), first).folder
-    there = contents(kept)
-    if changes is None:
-        model.processor = None
-    config = first.merge({"if_exists": "replace"} | (changes or {}))
-    with pytest.raises(ValueError, match=said):
-        cma.train(model, train_set.subset(8), config)
-    assert there == contents(kept)
 
 
 @pytest.mark.parametrize("captions, items", [(("A cat", "a  cat"), 24), (None, 1)])

@@ -5,7 +5,6 @@ import os
 from dataclasses import replace
 
 import pytest
-from PIL import Image
 
 from cma.media import taken
 from explorer.index import listing
@@ -20,31 +19,6 @@ def found(folder):
         return str(error)
     assert root == folder and problems == []
     return [(file.file_name, file.captions) for file in files]
-
-
-def test_what_is_not_read_is_counted_by_kind(tmp_path):
-    for name in (
-        "a.png",
-        "b.jfif",
-        "deep/c.JPG",
-        "d.psd",
-        "e.PSD",
-        "deep/f.svg",
-        "notes.txt",
-        ".g.psd",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / name, "jpeg")
-    _, files, problems = listing.find(tmp_path)
-    assert [(file.file_name, file.kind) for file in files] == [
-        (name, "image") for name in ("a.png", "b.jfif", "deep/c.JPG")
-    ]
-    ((kinds, why),) = problems
-    assert kinds == "2 .psd, 1 .svg" and why.startswith("not read") and "3 / 6" in why
-    for file in files:
-        (tmp_path / file.media).unlink()
-    with pytest.raises(ValueError, match="no pictures or clips in it; 2 .psd, 1 .svg: not read"):
-        listing.find(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Fronts: seeds tested at several strengths, their ranks on disk, and the rule for a strength."""
+"""Fronts: seeds tested at several strengths, and their ranks on disk."""
 
 import shutil
 from dataclasses import replace

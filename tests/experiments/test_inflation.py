@@ -1,4 +1,4 @@
-"""What raises a recall without a better model: each practice by its definition, and the command."""
+"""What raises a recall without a better model: dual softmax by its definition, and the command."""
 
 import json
 from dataclasses import replace

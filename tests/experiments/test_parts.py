@@ -1,4 +1,4 @@
-"""Shares of the gain by caption style and by number of things, of made-up rows."""
+"""The command that shares out a gain by caption style and number of things, on made-up rows."""
 
 import json
 from dataclasses import replace

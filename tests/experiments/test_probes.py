@@ -1,4 +1,4 @@
-"""Contrast pairs, caption styles and shuffled words."""
+"""Contrast pairs: told apart by text, by image, by kind."""
 
 import json
 

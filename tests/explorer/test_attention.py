@@ -221,6 +221,3 @@ def test_the_hot_patch_lies_where_clip_saw_it(toy_processor, size, patch):
 def test_pictures_of_any_mode_and_shape(toy_processor, mode, size):
     shown = overlay(Image.new(mode, size), torch.ones(4, 4), toy_processor)
     assert shown.mode == "RGB" and shown.size == size
-
-
-# ---- does it mean anything?

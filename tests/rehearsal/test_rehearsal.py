@@ -1,6 +1,4 @@
-"""A rehearsal's files are read by the benchmark's own reader, with every count; its stages are
-watched.
-"""
+"""The whole way of a rehearsal, in small."""
 
 import json
 

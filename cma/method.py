@@ -218,7 +218,7 @@ def class_of(method: object) -> type[Method]:
     ]
     if len(classes) == 1:
         return classes[0]
-    wanted = "expected a method's name or class, or options of one alone, as cma.AdapterConfig"
+    wanted = "expected a method's name or class, or options of one, such as cma.AdapterConfig"
     raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from cma import methods
 from cma.backbone import MINI
 from data_prep.mini.build import BUILD, ORIGIN, READERS, TESTS
 from data_prep.mini.things import LEXICON
@@ -54,3 +55,16 @@ def test_every_row_has_the_budget_of_its_protocol_and_its_backbone(name):
             assert planned.items() <= row.budget.items()
             reported = {*row.records, *row.ranks}
             assert not reported & {str(entry["seed"]) for entry in row.rates}
+
+
+def test_every_method_with_a_row_has_a_planned_comparison_once():
+    families = CONTENT["verdicts"]["families"]
+    assert sum(2 * len(methods) for methods in families["first"].values()) == 12
+    kinds = {"mini-flickr30k": "image", "mini-msrvtt": "video"}
+    for name, kind in kinds.items():
+        planned = [method for of in families.values() for method in of[name]]
+        assert all(kind in methods.class_of(method).kinds for method in planned)
+        rows = {
+            row.method for row in read_rows(ROOT / "results" / "methods") if row.dataset == name
+        }
+        assert sorted(planned) == sorted(rows & {*methods.NAMES} - {"cross-modal adapter"})

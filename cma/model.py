@@ -28,7 +28,7 @@ from .config import ReadConfig
 from .families import check_model
 from .files import short
 from .media import read_image, to_pixels
-from .method import CrossModalAdapter, Method, class_of
+from .method import CrossModalAdapter, Method, class_of, describe
 from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
@@ -193,6 +193,64 @@ class RetrievalModel(nn.Module):
         self.adapters[name] = method
         self._chosen = (name, 1.0)
         return method
+
+    def average_adapters(self, names: Sequence[str], weights: Sequence[float], name: str) -> Method:
+        """Merge adapters of one method and equal options into a new one, and activate it.
+
+        Args:
+            names: adapters of this model, each trained on its backbone.
+            weights: how much each counts, at least 0; they are divided by their sum.
+            name: what you will call the result.
+
+        Returns:
+            The method, which is also `model.adapters[name]`: each of its numbers is the weighted
+            mean of theirs. It is saved and loaded as any other.
+
+        Raises:
+            ValueError: a name is unknown, `name` cannot be used, the weights do not fit, or the
+                adapters differ in method, options or backbone.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> one, other = (model.add_adapter(name, "LoRA", rank=2) for name in ("one", "other"))
+        >>> model.average_adapters(["one", "other"], [3, 1], "both").NAME
+        'LoRA'
+        """
+        counts = torch.tensor([float(weight) for weight in weights], dtype=torch.float64)
+        if len(counts) != len(names) or not (0 < counts.sum() < math.inf and (counts >= 0).all()):
+            raise ValueError(
+                f"weights={short(weights)}: expected {len(names)} numbers of at least 0, one for "
+                "each adapter, and not all 0"
+            )
+        with self.lock:
+            methods = [self.get_adapter(one) for one in names]
+            kinds = [describe(method) for method in methods]
+            for one, method, kind in zip(names, methods, kinds, strict=True):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"adapter {one!r}: {kind}, but {names[0]!r} is {kinds[0]}; expected one "
+                        "method with the same options"
+                    )
+                if not self._fits(method):
+                    raise ValueError(
+                        f"adapter {one!r}: trained on {method.backbone}, not on "
+                        f"{identity(self.clip)}; expected adapters of this backbone"
+                    )
+            shares = (counts / counts.sum()).tolist()
+            states = [method.state_dict() for method in methods]
+            mean = {
+                key: sum(share * state[key] for share, state in zip(shares, states, strict=True))
+                for key in states[0]
+            }
+            readings = [method.reading for method in methods]
+            merged = self.add_adapter(name, type(methods[0]), mean, **(kinds[0][1] or {}))
+            if all(reading == readings[0] for reading in readings):
+                merged.reading = readings[0]
+            return merged
+
+    def _fits(self, method: Method) -> bool:
+        """Tell whether a method was trained on this backbone, as far as it says."""
+        trained_on = method.backbone or identity(self.clip)
+        return known_by(trained_on) == known_by(identity(self.clip))
 
     def remove_adapter(self, name: str) -> None:
         """Remove the adapter `name`. Raises ValueError if it is unknown.
@@ -404,10 +462,10 @@ class RetrievalModel(nn.Module):
         folder = hub.fetch(source, FILES, revision)
         with self.lock:
             with self.using(None):
-                method, backbone = read_adapter(folder, self)
-            if known_by(backbone) != known_by(identity(self.clip)):
+                method = read_adapter(folder, self)
+            if not self._fits(method):
                 message = (
-                    f"{source}: trained on {backbone}, loaded on {identity(self.clip)}; "
+                    f"{source}: trained on {method.backbone}, loaded on {identity(self.clip)}; "
                     "with other weights it will retrieve badly: load the backbone it was trained on"
                 )
                 if strict:

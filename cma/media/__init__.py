@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": [
             "FrameFolder",
+            "frame_at",
             "frame_indices",
             "read_frames",
             "read_media",

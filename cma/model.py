@@ -46,8 +46,7 @@ class RetrievalModel(nn.Module):
 
     A new model has no adapter and is in eval mode. `train()` switches the adapters' dropout, never
     CLIP's. Models may share one CLIP: each activates its own adapter before it encodes. Threads may
-    share a model: every call that switches or encodes waits for the CLIP's `lock`. `cut`: how many
-    captions the last call truncated.
+    share a model: every call that switches or encodes waits for the CLIP's `lock`.
 
     Args:
         clip: the backbone, which is frozen in place.
@@ -69,7 +68,6 @@ class RetrievalModel(nn.Module):
         self.processor: Any = processor
         self.adapters = nn.ModuleDict()
         self._chosen: State = NOTHING
-        self.cut = 0
         self._warned = False
         self.eval()
 
@@ -626,8 +624,13 @@ class RetrievalModel(nn.Module):
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)  # at a time
         method = patch_of(self.clip).method
-        if method is not None and method.across_frames and torch.is_grad_enabled():
-            clips = len(pixels)  # recomputing a layer needs the mask of the same clips
+        if method is not None and method.across_frames:
+            if mask is None:
+                raise ValueError(
+                    f"{method.NAME}: cannot do pictures, use encode_videos: {method.why_not}"
+                )
+            if torch.is_grad_enabled():
+                clips = len(pixels)  # recomputing a layer needs the mask of the same clips
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
@@ -655,14 +658,12 @@ class RetrievalModel(nn.Module):
             )
         places = self.clip.config.text_config.max_position_embeddings
         max_tokens = min(places, max_words or math.inf)
-        ids, self.cut = self.family.tokenize(
-            self.of_processor("tokenizer"), texts, places, max_tokens
-        )
-        if self.cut and not self._warned:
+        ids, cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, max_tokens)
+        if cut and not self._warned:
             self._warned = True
             limit = f"exceed {max_tokens} tokens; the rest is not read"
-            warnings.warn(f"{self.cut} of {len(ids)} captions {limit}", stacklevel=3)
-        return ids, self.cut
+            warnings.warn(f"{cut} of {len(ids)} captions {limit}", stacklevel=3)
+        return ids, cut
 
     @property
     def widths(self) -> dict[str, int]:

@@ -22,7 +22,7 @@ from explorer.index.embed import spread
 from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session
+from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session, keeps
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
@@ -121,6 +121,7 @@ def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) 
         "config": asdict(first.config),
         "about": backbone_text(gallery.model.clip.config.name_or_path),
         "adapter": gallery.adapter,
+        "keeps": keeps(gallery.model),
         "folders": answers.folders(first),
         "examples": answers.examples(first),
     }

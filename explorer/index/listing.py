@@ -77,13 +77,15 @@ class MediaFile:
 @checked_dataclass
 class Where:
     """A filter of items: those of a `kind` (None: both) below a `folder`, with a `date` in a
-    `year`, whose names, folders included, contain every word of `name` (ignoring case).
+    `year`, whose names, folders included, contain every word of `name` (ignoring case); with
+    `media`, only those with one of these paths.
     """
 
     kind: Literal["image", "video"] | None = None
     folder: str = ""
     year: int | None = None
     name: str = ""
+    media: tuple[str, ...] = ()
 
 
 EVERYWHERE = Where()

@@ -36,13 +36,13 @@ const PAGE = `
   <div class="cma-row">
     <label data-option="media">media <select data-part="media"></select></label>
     <fieldset class="cma-row" data-option="adapters" data-part="models"></fieldset>
-    <label data-option="adapters">strength <input type="range" data-part="strength"><i data-part=amount></i></label>
+    <label data-option="adapters">strength <input type="range" data-part="strength"><datalist data-part=marks></datalist><i data-part=amount></i></label>
     <label data-option="kinds">show <select data-part="kind"></select></label>
     <label data-option="folders">in <select data-part="folder"></select></label>
     <label data-option="years">from <select data-part="year"></select></label>
     <label>by <select data-part="order"><option value="">likeness</option><option value="date">date</option>
       </select></label>
-    <label><input type="checkbox" data-part="names" value="names">names too</label>
+    <label><input type="checkbox" data-part="names" value="names">names and texts too</label>
     <button data-option="examples" aria-expanded="false">examples</button>
     <button data-option="missed" aria-expanded="false">what CLIP misses</button>
     <button data-option="history" aria-expanded="false">history</button>
@@ -200,9 +200,9 @@ function makeTile(column, hit, explorer, act) {
   const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
   const there = newest ? null : column.elsewhere(hit), moved = there && `${there < hit.rank ? "▼" : "▲"}${count(there)}`;
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", copies,
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", hit.said && `in its text: ${hit.said.slice(0, 3).join("")}`, copies,
     there && `rank ${count(there)} in the other model`];
-  const rank = [hit.rank, hit.right && "✓", hit.named && "name", there !== hit.rank && moved].filter(Boolean).join(" ");
+  const rank = [hit.rank, hit.right && "✓", hit.named && "name", hit.said && "text", there !== hit.rank && moved].filter(Boolean).join(" ");
   const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
   const info = newest ? [title] : [title, hit.score.toFixed(3)];
@@ -579,9 +579,10 @@ class Viewer {
     this.picture.src = this.keep(addressOf(buffers[0]));
     const { captions, facts, file, path } = answer, { copies } = hit;
     const inWords = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
+    const [before, words, after] = hit.said ?? [], said = hit.said ? [make("h3", {}, "In its text"), make("p", {}, before, make("mark", {}, words), after)] : [];
     const seen = [make("h3", {}, "What the model saw"), photo(buffers[1], "the part that the model saw")];
     const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
-    this.about.append(...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
+    this.about.append(...said, ...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
     if (file !== null) this.offer(this.addressOf(file));
     const { at, times } = answer;
     if (hit.kind === "video") this.playFrom(at ?? times?.[0] ?? 0);
@@ -713,10 +714,12 @@ class Explorer {
     this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
+    on(this.models, "change", () => this.name());
     for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
     for (const button of this.lists()) on(button, "click", () => this.toggle(button));
     on(this.strength, "input", () => this.name());
+    this.strength.setAttribute("list", this.marks.id = `cma-marks-${crypto.getRandomValues(new Uint32Array(1))[0]}`);
     this.name();
     on(this.media, "change", () => this.choose(this.media.value));
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
@@ -731,7 +734,12 @@ class Explorer {
     on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // for JupyterLab
   }
 
-  name() { this.amount.textContent = this.setup.strengths[this.strength.value]; }
+  name() {
+    const value = this.setup.strengths[this.strength.value], { keeps = {} } = this.choices ?? {};
+    const keepsMore = this.wanted().adapters.some((name) => keeps[name] === value);
+    this.amount.textContent = `${value}${value === 1 ? " as trained" : keepsMore ? " keeps more" : ""}`;
+    this.marks.replaceChildren(...[1, ...Object.values(keeps)].map((one) => new Option("", this.setup.strengths.indexOf(one))));
+  }
 
   key(event) {
     const { key, target } = event, typing = target.matches("input:not([type=checkbox]), select");
@@ -795,6 +803,7 @@ class Explorer {
     this.about = `Model ${model}.`;
     this.note.textContent = `${this.about} ${this.hint}`;
     this.agreed.add(this.wantedModels());
+    this.name();
     if (this.view) this.restore(this.view);
     this.view = null;
     this.close();

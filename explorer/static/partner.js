@@ -270,10 +270,10 @@ class Media {
 
   /** What there is to choose from. */
   offer() {
-    const { items, about: { about, adapter, folders, examples }, adapters } = this;
+    const { items, about: { about, adapter, keeps, folders, examples }, adapters } = this;
     const years = [...new Set(items.map(({ year }) => year))].filter(Boolean).sort((one, other) => other - one);
     const kinds = [...new Set(items.map(({ kind }) => kind))].sort();
-    return { items: items.length, about, adapter, adapters, folders, examples, kinds, years, unread: 0, skipped: [] };
+    return { items: items.length, about, adapter, adapters, keeps, folders, examples, kinds, years, unread: 0, skipped: [] };
   }
 
   label(adapter, strength) {
@@ -441,7 +441,7 @@ export class Partner {
     const others = answers.length > 1 ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
       const { title, file, path, kind, ratio } = items[item], also = moments.get(item) ?? [];
-      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), title, file, path, kind, ratio,
+      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), said: null, title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
         moments: also.slice(0, LISTED).map((one) => items[one].start), ranks: others.map((one) => one.get(item) ?? null) };
     });

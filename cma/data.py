@@ -89,13 +89,14 @@ def load_all(folder: str | Path) -> dict[str, RetrievalDataset]:
     This dict is also the `splits` of each of them. Raises as `load`.
     """
     folder = Path(folder).expanduser()
-    if not folder.is_dir():
+    if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder; `python -m data_prep` makes a dataset")
     if not ((folder / "dataset.json").exists() or (folder / "metadata.jsonl").exists()):
+        found = "no dataset.json in it" if folder.is_dir() else "a file, not a dataset folder"
         raise FileNotFoundError(
-            f"{folder}: no dataset.json in it; of pictures or clips with captions, "
+            f"{folder}: {found}; of pictures or clips with captions, "
             "`cma.data.from_pairs` makes a dataset at once, and `python -m data_prep folder "
-            f"--source {folder} --captions FILE --out OUT` a dataset folder"
+            "--source DIR --captions FILE --out OUT` a dataset folder"
         )
     about = files.read_json(folder / "dataset.json", About, HINT)
     items = files.read_jsonl(folder / "metadata.jsonl", Item, HINT)

@@ -7,7 +7,7 @@ import inspect
 import json
 import reprlib
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -90,6 +90,8 @@ class Method(nn.Module):
     @classmethod
     def options_from(cls, given: dict) -> object:
         """Make `Options` from JSON values. Raises ValueError that names method and option."""
+        if not is_dataclass(cls.Options):
+            raise TypeError(f"{cls.__name__}.Options: expected a cma.files.checked_dataclass")
         known = [option.name for option in fields(cls.Options)]
         wrong = sorted(given.keys() - set(known))
         if wrong:
@@ -109,7 +111,10 @@ class Method(nn.Module):
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 state = cls(model, options).state_dict()
         except (RuntimeError, TypeError) as error:
-            why = f"{str(error)[:200].splitlines()[0]}; __init__ may not read a tensor's values"
+            why = (
+                f"{str(error)[:200].splitlines()[0]}; expected `__init__(self, model, options)` "
+                "that reads no tensor's values"
+            )
             raise ValueError(f"{cls.NAME}: cannot be built from shapes alone: {why}") from error
         numbers = sum(value.numel() for value in state.values())
         max_numbers = sum(64 * depth * model.widths[t] ** 2 for t, depth in model.layers.items())
@@ -200,7 +205,9 @@ def class_of(method: object) -> type[Method]:
             importlib.import_module(module)
         if method in METHODS:
             return METHODS[method]
-    if isinstance(method, str | type):
+    if isinstance(method, type):
+        raise TypeError(f"{method.__name__}: expected a class of cma.methods.Method")
+    if isinstance(method, str):
         there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
         raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
     # several methods may share the options of a base class
@@ -211,7 +218,7 @@ def class_of(method: object) -> type[Method]:
     ]
     if len(classes) == 1:
         return classes[0]
-    wanted = "expected the name of a method, or options of one alone, such as cma.AdapterConfig"
+    wanted = "expected a method's name or class, or options of one, such as cma.AdapterConfig"
     raise TypeError(f"{wanted}; found {type(method).__name__} {reprlib.repr(method)}")
 
 

@@ -96,6 +96,8 @@ def _by_file(
     chosen: dict[Path, str | None] = {}
     for where, folder, pair, of_row in rows:
         try:
+            if isinstance(pair, str | dict):  # whose letters or keys would be unpacked
+                raise TypeError
             path, caption = pair
             path = folder / Path(path).expanduser()
         except (TypeError, ValueError):
@@ -135,17 +137,33 @@ def _csv_pairs(file: Path) -> Iterator[Row]:
     columns = reader.fieldnames or []
     if not {"file_name", "caption"} <= set(columns):
         raise ValueError(
-            f"{file}: expected the columns file_name, caption and, if you like, split; found "
-            f"{files.short(columns)}"
+            f"{file}: expected the columns file_name, caption and, if you like, split, with commas "
+            f"between them; found {files.short(columns)}"
         )
-    for row in reader:
+    for row in _rows(reader, file):
         where = f"{file}:{reader.line_num}"
+        if None in row:
+            raise ValueError(
+                f"{where}: more cells than the {len(columns)} columns; put a caption with a comma "
+                'between quotes ("…, …")'
+            )
         of_row = row["split"] if "split" in columns else None
         if "split" in columns and of_row not in SPLITS:
             raise ValueError(
                 f"{where}: 'split': expected one of {', '.join(SPLITS)}, found {of_row!r}"
             )
         yield where, file.parent, (row["file_name"], row["caption"]), of_row
+
+
+def _rows(reader: csv.DictReader, file: Path) -> Iterator[dict]:
+    """Yield the rows of a CSV file. Raises ValueError that finds a quote which is not ended."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(
+            f"{file}: the row after line {reader.line_num}: {error}; expected each quote to be "
+            'ended, and those inside a caption to be doubled ("")'
+        ) from error
 
 
 def _of_one_kind(paths: list[Path], kind: Kind | None, name: str) -> tuple[Kind, list[Path]]:

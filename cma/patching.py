@@ -69,7 +69,8 @@ def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> Non
     Does nothing if that method is already active at this scale.
 
     Raises ValueError if the method cannot act at `scale`, TypeError if its `install` yields
-    something other than a handle. After an error no method is active.
+    something other than a handle, or nothing though it has parameters. After an error no method is
+    active.
     """
     patch = patch_of(clip)
     if patch.method is method and (method is None or patch.scale == scale):
@@ -85,6 +86,11 @@ def activate(clip: Backbone, method: "Method | None", scale: float = 1.0) -> Non
                 found = f"install yielded {reprlib.repr(handle)}"
                 raise TypeError(f"{method.NAME}: {found}; expected handles, each with remove()")
             patch.handles.append(handle)
+        if scale and not patch.handles and any(True for _ in method.parameters()):
+            raise TypeError(
+                f"{method.NAME}: install yielded nothing, so its parameters do not act; expected "
+                "the handle of each hook it adds"
+            )
     except BaseException:
         deactivate(clip)
         raise

@@ -15,7 +15,7 @@ from typing import Any
 from .adapter import AdapterConfig
 from .config import TrainConfig
 from .dataset import RetrievalDataset
-from .files import checked_dataclass
+from .files import checked_dataclass, short
 
 logger = logging.getLogger(__name__)
 
@@ -156,10 +156,15 @@ RECIPES: dict[str, Recipe] = {recipe.dataset: recipe for recipe in _ALL}
 def recipe(name: str | RetrievalDataset) -> Recipe:
     """Return the recipe of a benchmark, or of a dataset, which then names the run.
 
-    Raises ValueError that lists the known benchmarks.
+    Raises ValueError that lists the known benchmarks, TypeError for anything else.
     """
     if isinstance(name, RetrievalDataset):
         return replace(recipe(name.recipe), dataset=name.name)
+    if not isinstance(name, str):
+        raise TypeError(
+            "expected a dataset, such as that of one split, or a benchmark's name; found "
+            f"{short(name)}"
+        )
     if name not in RECIPES:
         raise ValueError(
             f"no benchmark {name!r} has a recipe: expected one of {', '.join(RECIPES)}"

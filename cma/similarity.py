@@ -86,13 +86,16 @@ def text_conditioned(
             scores = part @ text.T
             weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
             dots = (weights * scores).sum(1)  # t . pooled, [V, T]
-            # converted twice, so that gradients keep their last bit
-            gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
-            squared = ((gram @ weights.to(exact)) * weights).sum(1)  # |pooled|^2, [V, T]
+            if len(text) == 1:  # pooled frames are smaller than a Gram matrix
+                squared = (weights.mT @ part).square().sum(2)  # |pooled|^2, [V, T]
+                largest = part.norm(dim=2).square()  # |v_f|^2, [V, F]
+            else:  # converted twice, so that gradients keep their last bit
+                gram = part.to(exact) @ part.to(exact).mT  # [V, F, F]
+                squared = ((gram @ weights.to(exact)) * weights).sum(1)
+                largest = gram.diagonal(dim1=1, dim2=2)
             lengths = squared.clamp_min(TINY).sqrt() * text.to(exact).norm(dim=-1)
             found = (dots / lengths.clamp_min(TINY)).float()
-            largest = gram.diagonal(dim1=1, dim2=2).amax(1, keepdim=True)  # |v_f|^2, [V, 1]
-            cancelled = squared < CANCELLED * largest
+            cancelled = squared < CANCELLED * largest.amax(1, keepdim=True)
             for item in cancelled.any(1).nonzero().flatten().tolist():
                 built = _built(text, part[item, own[item]], temperature).to(found)
                 found[item] = torch.where(cancelled[item], built, found[item])

@@ -102,18 +102,16 @@ def prepare(
 
 def what_next(out: Path, splits: Collection[str], own: bool) -> list[str]:
     """Return lines for the user of a dataset folder: which splits are missing, and what to type."""
+    if "train" not in splits:
+        search = f"python -m explorer --media {shlex.quote(str(out))}"
+        return ["no train split: nothing can be trained on it", f"next: {search}"]
     without = {
-        "train": "it can be searched and measured, but not trained on",
         "val": "a run holds out some training items to choose an epoch",
         "test": "a run reports on val, or on the items that it holds out",
     }
-    lines = [f"no {split} split: {without[split]}" for split in SPLITS if split not in splits]
-    if "train" in splits:
-        run = json.dumps({"data": str(out)} | ({"few_items": True} if own else {}))
-        lines.append(f"next: write {run} into run.json, and type python -m cma.training run.json")
-    else:
-        lines.append(f"next: python -m explorer --media {shlex.quote(str(out))}")
-    return lines
+    lines = [f"no {split} split: {without[split]}" for split in without if split not in splits]
+    run = json.dumps({"data": str(out)} | ({"few_items": True} if own else {}))
+    return [*lines, f"next: write {run} into run.json, and type python -m cma.training run.json"]
 
 
 def _place(annotations: Annotations, index: media.MediaFiles) -> dict[str, Entry]:

@@ -25,6 +25,8 @@ parser.add_argument("--out", type=Path, default="runs/one-file", help="where the
 for name, default in {"epochs": 1, "batch-size": 128, "lr": 0.01, "seed": 42}.items():
     parser.add_argument(f"--{name}", type=type(default), default=default)
 args = parser.parse_args()
+if not (args.data / "metadata.jsonl").is_file():
+    parser.error(f"{args.data}: no metadata.jsonl there; python -m data_prep makes such a folder")
 
 # Data: a line is an item, {"file_name": …, "captions": […], "split": "train", "val" or "test"}.
 items = [json.loads(line) for line in (args.data / "metadata.jsonl").open(encoding="utf-8")]

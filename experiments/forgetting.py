@@ -23,7 +23,7 @@ from . import rows
 from .drawings import NAME, build_drawings
 from .options import DATA, RESULTS
 from .rows import MethodRow
-from .study import ZERO_SHOT, Study, backbone_of
+from .study import ZERO_SHOT, Study, backbone_of, why_not
 from .world import kept_in
 
 FILE = "forgetting.json"  # in the folder of results
@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     content = {"rows": {}} | kept_in(options.results, FILE)
     content |= {"dataset": drawings.name, "items": len(drawings), "texts": len(drawings.captions)}
     content["R@1 of zero-shot"] = compared(before, before)["R@1"]
-    able = [name for name in methods.NAMES[1:] if not methods.why_not(name, drawings)]
+    able = [name for name in methods.NAMES[1:] if not why_not(name, drawings.kind)]
     for row in studied:
         measured = content["rows"].get(row.name, {}).get("finished") == row.finished
         if measured or not row.records or row.method not in able:

@@ -144,7 +144,7 @@ class Study:
         items = self.training
         precision = self.config.precision
         # before the first run
-        reasons = {name: methods.why_not(name, items, precision) for name in names}
+        reasons = {name: why_not(name, items.kind, precision) for name in names}
         for name, reason in reasons.items():
             if reason:
                 print(
@@ -292,6 +292,13 @@ def budget_of(dataset: str, protocol: Path) -> Budget:
     """Return the budget for a dataset from the file `protocol`, or else the default."""
     budgets = kept_in(protocol.parent, protocol.name).get("budgets", {})
     return Budget(**budgets.get(dataset, {}))
+
+
+def why_not(method: str, kind: str, precision: str = "float32") -> str:
+    """Return why a method does not work on data of a kind or in a precision; "" if it works."""
+    method_class = methods.class_of(method)
+    works = kind in method_class.kinds and (method_class.halves or precision != "fp16")
+    return "" if works else method_class.why_not
 
 
 def no_rate(study: Study, method: str) -> ValueError:

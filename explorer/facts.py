@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from cma import media
-from explorer.index import MediaFile
+from explorer.index import MediaFile, taken
 
 MAX_TEXT = 100  # characters of a text that a camera wrote
 GPS = ExifTags.GPS
@@ -32,8 +32,8 @@ def about(path: Path, file: MediaFile) -> dict[str, str | float]:
         words = (exif.get(tag) or "" for tag in (ExifTags.Base.Make, ExifTags.Base.Model))
         camera = dict.fromkeys(" ".join(words).replace("\0", "").split())
         found["camera"] = " ".join(camera)[:MAX_TEXT]
-        if taken := media.taken(path):
-            found["taken"] = taken[:16].replace("T", " ")
+        if date := taken(path):
+            found["taken"] = date[:16].replace("T", " ")
         found["place"] = _place(exif.get_ifd(ExifTags.IFD.GPSInfo))
     return found
 

@@ -20,7 +20,7 @@ import explorer
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from cma import training
+from cma import metrics, training
 from cma.config import NO_EFFECT, WHERE, TrainConfig
 from cma.data import RetrievalDataset
 from cma.files import read_jsonl, write_whole
@@ -191,11 +191,66 @@ def dots(axis: Axes, found: dict[str, dict[str, Sequence[float]]], title: str) -
     axis.set_ylim(-0.03 * axis.get_ylim()[1])  # a mark at 0 is seen whole
 
 
-def curve_of(history: list[dict], start: float, key: str = "text_to_visual", recall: str = "R@1") -> tuple:
-    """Return (steps, recall on validation in %) after each epoch; both begin with the frozen CLIP."""
-    ends = np.cumsum([entry["steps"] for entry in history]).tolist()
-    found = [entry.get("validation", {}).get(key, {}).get(recall, float("nan")) for entry in history]
-    return [0, *ends], [start, *found]
+def curves(runs: dict, kept: dict, zero: float, recall: str) -> None:
+    """Draw the loss of each step of `runs`, {method: record}, and their text-to-visual `recall` on
+    validation, in %, which begins at `zero`, with the study's runs of the rows `kept` as dotted lines.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
+    right.axhline(zero, color=GREY, linestyle="--", label=ZERO)
+
+    def draw(history: list[dict], **look) -> None:
+        ends = np.cumsum([entry["steps"] for entry in history]).tolist()
+        measured = [entry.get("validation", {}).get("text_to_visual", {}) for entry in history]
+        right.plot([0, *ends], [zero, *(one.get(recall, float("nan")) for one in measured)], **look)
+
+    for method, record in runs.items():
+        steps, losses, _ = zip(*(point for entry in record.history for point in entry["curve"]), strict=True)
+        left.plot(steps, losses, color=LOOK[method]["color"])
+        draw(record.history, label=f"{method}, this run", **LOOK[method])
+    for method in [method for method in (OURS, FULL) if method in kept]:
+        look = {"color": LOOK[method]["color"], "linewidth": 1, "linestyle": ":"}
+        for at, run in enumerate(kept[method].records.values()):
+            draw(run["history"], label="" if at else f"{method}, recorded", **look)
+    left.set(title="your run: loss in training", xlabel="step", ylim=(0, None))
+    right.set(title=f"{recall} on validation, in %", xlabel="step", ylim=(0, None))
+    right.legend(fontsize=8)
+
+
+def over_tau(recalls: dict[str, dict[float, Sequence[float]]], tau: float) -> None:
+    """Draw {captions: {τ: (R@10 in %, low, high)}} over τ, with a dotted line at `tau`."""
+    figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
+    looks = (("black", "o", "-", 0.93), (ORANGE, "v", "--", 1.07))  # their marks stand side by side
+    for (label, found), (colour, marker, line, aside) in zip(recalls.items(), looks, strict=False):
+        middle, low, high = np.array([found[t] for t in sorted(found)]).T
+        style = {"color": colour, "marker": marker, "linestyle": line, "capsize": 3, "label": label}
+        axis.errorbar(aside * np.array(sorted(found)), middle, [middle - low, high - middle], **style)
+    axis.axvline(tau, color="black", linewidth=1, linestyle=":")
+    axis.set(xscale="log", xlabel="τ (small: one frame; large: the mean)", ylabel="R@10 in %", ylim=(0, None))
+    axis.legend(loc="lower left")
+
+
+def before_and_after(test_set: RetrievalDataset, before: tuple, after: tuple, chosen: dict) -> None:
+    """Draw captions with their own picture and the one that came first with two models, each given
+    as (ranks [T], first answers [T]). `chosen` is {heading: numbers of captions}, four in a column.
+    """
+    heads = {numbers[0]: head for head, numbers in chosen.items()}
+    figure, axes = plt.subplots(4, 8, figsize=(12, 6.4), width_ratios=[1.8, 1, 1, 1] * 2, dpi=80)
+    for place, text in enumerate(text for numbers in chosen.values() for text in numbers):
+        own = test_set.text_to_item[text].item()
+        words, *pictures = axes[place % 4, 4 * (place // 4) :][:4]
+        words.axis("off")
+        caption = textwrap.fill(test_set.captions[text], 20)
+        words.text(1, 0.5, caption, fontsize=9, va="center", ha="right", parse_math=False)
+        words.set_title(heads.get(text, ""), fontsize=10, weight="bold")
+        found = {f"zero-shot: {before[0][text]}": before[1], f"adapter: {after[0][text]}": after[1]}
+        items = {"own": own} | {title: first[text].item() for title, first in found.items()}
+        for cell, (title, at) in zip(pictures, items.items(), strict=True):
+            cell.imshow(Image.open(test_set.path(test_set.items[at])).resize((96, 96)))
+            cell.set(xticks=[], yticks=[])
+            cell.set_title(title, fontsize=9)
+            for spine in cell.spines.values():
+                spine.set(visible=at == own and title != "own", color=ORANGE, linewidth=3)
+    figure.set_layout_engine("constrained")
 
 
 def recorded(folder: Path, train_set: RetrievalDataset, usual_backbone: bool) -> dict:
@@ -214,6 +269,25 @@ def recall_and_gain(row: object, zero: object, k: int = 1, way: str = "text_to_v
     from experiments import rows
 
     return (rows.recall(row, way, k), ""), (rows.difference(row, zero, way, k)[:3], "+")
+
+
+def gains(ranks: dict[str, Tensor], owner: Tensor, how: dict[str, str], kept: dict, k: int = 1) -> list:
+    """Return the lines of a table in Markdown: R@k of models, by the ranks [T] of the same captions,
+    then that of the study's rows `kept`, and what each adds to zero-shot. `how` says how one was trained.
+    """
+    recall = f"R@{k}"
+    lines = [f"| | trained | {recall} in % | minus zero-shot, points |", "|:--|:--|--:|--:|"]
+    for name, found in ranks.items():
+        reached = metrics.summary(found)[recall], *metrics.bootstrap_interval(found, owner, recall)
+        gain = metrics.bootstrap_difference(found, ranks[ZERO], owner, recall)
+        cells = how.get(name, "–"), spans(reached), "–" if name == ZERO else spans(gain, "+")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name in (OURS, TWIN, LORA, FULL) if ZERO in kept else ():
+        if name in kept and not kept[name].marks():
+            trained = f"recorded, epochs: {kept[name].budget['epochs']}, seeds: {len(kept[name].ranks)}"
+            reached, gain = (spans(one, sign) for one, sign in recall_and_gain(kept[name], kept[ZERO], k))
+            lines.append(f"| {name} | {trained} | {reached} | {gain} |")
+    return lines
 
 
 def kinds_of(test_set: RetrievalDataset, first: list[int]) -> list[str] | None:
@@ -246,10 +320,12 @@ def _kind(claim: object, scene: object) -> str:
 def few_pairs(contrasts: RetrievalDataset, pairs: int) -> tuple[RetrievalDataset, np.ndarray]:
     """Return the first `pairs` pairs of each kind of contrast pairs, and the kind [P] of each pair.
 
-    The records name the kind: their ids are such as `places-017-a`, in the order of the items.
+    The records name the kind: their ids are such as `places-017-a`, in the order of the items. What
+    they call `ground` is the background.
     """
     records = [one["id"] for _, one in read_jsonl(contrasts.folder / "media" / "records.jsonl", dict)]
-    kinds = np.array([id.partition("-")[0] for id in records[::2]])
+    kinds = [id.partition("-")[0] for id in records[::2]]
+    kinds = np.array(["background" if kind == "ground" else kind for kind in kinds])
     few = [pair for kind in dict.fromkeys(kinds) for pair in np.flatnonzero(kinds == kind)[:pairs]]
     items = tuple(contrasts.items[2 * pair + one] for pair in few for one in (0, 1))
     return replace(contrasts, items=items), kinds[few]
@@ -355,20 +431,38 @@ def small_figures() -> None:
     set_matplotlib_formats("jpeg", pil_kwargs={"quality": 85})
 
 
+def loads(model: cma.RetrievalModel, folder: Path, label: str) -> bool:
+    """Load the adapter of a folder under a label; returns whether there is one that fits the
+    backbone; then it acts. Prints the folder, and of one that does not fit the reason.
+    """
+    shown = folder.relative_to(repository()) if folder.is_relative_to(repository()) else folder.name
+    if label in model.adapters:  # of an earlier run of the cell
+        model.remove_adapter(label)
+    try:
+        model.load_adapter(folder, label, strict=True)
+    except FileNotFoundError:
+        return False
+    except ValueError as error:
+        print(f"{shown} is skipped: {str(error).partition(': ')[2]}")
+        return False
+    print(f"{label}: {shown}")
+    return True
+
+
+def recorded_folder(dataset: str) -> Path:
+    """Return where `results` has the recorded adapter of a benchmark, if there is one."""
+    return repository() / "results" / "methods" / f"{dataset}-cross-modal-adapter"
+
+
 def recorded_adapter(model: cma.RetrievalModel, dataset: str) -> str | None:
     """Load the adapter that `results` has for a benchmark; returns its name in the model.
 
     None if there is no record, or if it was trained on another backbone. It does not act yet.
     """
-    place = repository() / "results" / "methods" / f"{dataset}-cross-modal-adapter"
-    if not place.exists():
-        return None
-    try:
-        model.load_adapter(place, "recorded", strict=True)
-    except ValueError:
-        return None
+    with redirect_stdout(None):
+        there = loads(model, recorded_folder(dataset), "recorded")
     model.set_adapter(None)
-    return "recorded"
+    return "recorded" if there else None
 
 
 def ranked_rows(title: str, rows: Mapping[str, Sequence[tuple[Image.Image, str, bool]]]) -> Figure:

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animation": ["is_animation"],
-        "images": ["InMemoryImage", "normalized", "read_image", "shown_name", "taken", "to_pixels"],
+        "images": ["InMemoryImage", "normalized", "read_image", "shown_name", "to_pixels"],
         "opening": ["MediaError", "exists", "members", "open_media", "stamp", "with_content"],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,17 +69,6 @@ def read_image(path: str | Path, enough: int | None = ENOUGH) -> Image.Image:
         raise MediaError(
             f"{path}: cannot be read as a picture ({reason_of(path, error)})"
         ) from error
-
-
-def taken(path: Path) -> str | None:
-    """Return the camera's date of a picture, such as 2014-07-01T12:30:00; None without one."""
-    # a damaged file can make a decoder raise anything
-    with suppress(Exception), open_media(path) as stream, Image.open(stream) as picture:
-        exif = Image.Image.getexif(picture)  # a PNG's own method would decode the whole picture
-        inner = exif.get_ifd(ExifTags.IFD.Exif)
-        written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
-        return datetime.strptime(written.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
-    return None
 
 
 class InMemoryImage(NamedTuple):

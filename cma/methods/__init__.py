@@ -33,7 +33,6 @@ __all__ = [
     "describe",
     "options_of",
     "towers_and_layers",
-    "why_not",
 ]
 
 
@@ -99,12 +98,3 @@ def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
     if issubclass(method_class, TempMe):
         return {"frames": recipe(dataset.recipe).config.max_frames}
     return method_class.pictures if dataset.kind == "image" else {}
-
-
-def why_not(
-    method: str | type[Method], dataset: RetrievalDataset, precision: str = "float32"
-) -> str:
-    """Return why a method does not work on such data or in this precision; "" if it works."""
-    method_class = class_of(method)
-    works = dataset.kind in method_class.kinds and (method_class.halves or precision != "fp16")
-    return "" if works else method_class.why_not

@@ -56,16 +56,34 @@ class Bottleneck(nn.Module):
 
 
 class Bottlenecks(Method):
-    """The base class of methods with one `Bottleneck` for every layer of both towers."""
+    """The base class of methods with one `Bottleneck` for every layer of both towers.
+
+    Its output, times `weight`, is added to that of the layer's part `place`
+    (`cma.families.Tower`).
+    """
 
     Options: ClassVar[type] = BottleneckOptions
     activation = "relu"
+    place = "after_mlp"
+    weight = 0.1
 
-    def __init__(self, model: RetrievalModel, options: BottleneckOptions | TyingOptions) -> None:
+    def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
         super().__init__(model, options)
         for tower, depth in self.layers.items():
             sizes = self.widths[tower], options.bottleneck_dim, self.activation
             self.add_module(tower, nn.ModuleList(Bottleneck(*sizes) for _ in range(depth)))
+
+    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
+        """Add the bottleneck's output at each `place`."""
+        for tower, depth, part in parts(clip, self.place):
+            hook = partial(self.add, tower, depth, self.weight * scale)
+            yield part.register_forward_hook(hook)
+
+    def add(
+        self, tower: str, depth: int, scale: float, part: nn.Module, inputs: tuple, z: Tensor
+    ) -> Tensor:
+        """Return the output z of a part plus the bottleneck's."""
+        return z + scale * getattr(self, tower)[depth](z)
 
 
 class AdapterATTN(Bottlenecks):
@@ -77,6 +95,8 @@ class AdapterATTN(Bottlenecks):
 
     NAME = "Adapter-ATTN"
     activation = "gelu"
+    place = "after_attention"
+    weight = 1.0
     pictures = PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
@@ -84,13 +104,6 @@ class AdapterATTN(Bottlenecks):
         for name, parameter in self.named_parameters():
             if name.endswith("weight"):
                 nn.init.trunc_normal_(parameter, std=0.01, a=-0.02, b=0.02)
-
-    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Add the bottleneck's output to that of each attention."""
-        for tower, depth, sublayer in parts(clip, "after_attention"):
-            yield sublayer.register_forward_hook(
-                partial(_after, getattr(self, tower)[depth], scale)
-            )
 
 
 class AdaptFormer(Bottlenecks):
@@ -100,7 +113,7 @@ class AdaptFormer(Bottlenecks):
     """
 
     NAME = "AdaptFormer"
-    weight = 0.1
+    place = "mlp"
     pictures = PICTURES
 
     def __init__(self, model: RetrievalModel, options: BottleneckOptions) -> None:
@@ -109,24 +122,23 @@ class AdaptFormer(Bottlenecks):
         super().__init__(model, options)
         start_at_clip(self)
 
-    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Add the bottleneck's output, computed from the MLP's input, to that of each MLP."""
-        for tower, depth, mlp in parts(clip, "mlp"):
-            hook = partial(_beside, getattr(self, tower)[depth], self.weight * scale)
-            yield mlp.register_forward_hook(hook)
+    def add(
+        self, tower: str, depth: int, scale: float, part: nn.Module, inputs: tuple, z: Tensor
+    ) -> Tensor:
+        """Return the MLP's output z plus the bottleneck's, computed from the MLP's input."""
+        return z + scale * getattr(self, tower)[depth](inputs[0])
 
 
 @checked_dataclass
-class TyingOptions:
+class TyingOptions(BottleneckOptions):
     """The size of a bottleneck, and how the two towers are tied.
 
     Args:
-        bottleneck_dim: the width in the middle.
+        bottleneck_dim: as in `BottleneckOptions`.
         tied_layers: how many of the last layers are tied.
         factor_dim: the length of the vector that ties a layer of one tower to that of the other.
     """
 
-    bottleneck_dim: PositiveInt = 64
     tied_layers: PositiveInt = 2
     factor_dim: PositiveInt = 32
 
@@ -142,7 +154,6 @@ class TiedBottlenecks(Bottlenecks):
     NAME = "MV-Adapter tying"
     Options = TyingOptions
     activation = "quick_gelu"
-    weight = 0.1
 
     def __init__(self, model: RetrievalModel, options: TyingOptions) -> None:
         super().__init__(model, options)
@@ -160,13 +171,8 @@ class TiedBottlenecks(Bottlenecks):
         )
         start_at_clip(self)
 
-    def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
-        """Add the bottleneck's output to that of each MLP."""
-        for tower, depth, last in parts(clip, "after_mlp"):
-            yield last.register_forward_hook(partial(self.add, tower, depth, self.weight * scale))
-
     def add(
-        self, tower: str, depth: int, scale: float, mlp: nn.Module, inputs: tuple, z: Tensor
+        self, tower: str, depth: int, scale: float, part: nn.Module, inputs: tuple, z: Tensor
     ) -> Tensor:
         """Return the MLP's output z plus the bottleneck's; `last` counts layers from the end."""
         last = self.layers[tower] - 1 - depth
@@ -187,15 +193,3 @@ def start_at_clip(method: Method) -> None:
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a layer in the precision of x, because adapters stay float32 whatever the backbone."""
     return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
-
-
-def _after(
-    bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor
-) -> Tensor:
-    return z + scale * bottleneck(z)
-
-
-def _beside(
-    bottleneck: Bottleneck, scale: float, sublayer: nn.Module, inputs: tuple, z: Tensor
-) -> Tensor:
-    return z + scale * bottleneck(inputs[0])

@@ -41,7 +41,6 @@ if TYPE_CHECKING:  # the lazy names, for type checkers
     from .splits import epoch_batches as epoch_batches
     from .splits import epoch_size as epoch_size
     from .step import NotFinite as NotFinite
-    from .step import batch_loss as batch_loss
     from .step import train_step as train_step
     from .words import training_curve as training_curve
 
@@ -53,7 +52,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "devices": ["choose_device"],
         "optim": ["parameter_groups", "prepare", "rate_factor", "restore", "set_rate"],
         "authors": ["BertAdam"],
-        "step": ["NotFinite", "batch_loss", "train_step"],
+        "step": ["NotFinite", "train_step"],
         "evaluation": [
             "Embeddings",
             "encode",

@@ -19,7 +19,7 @@ from ..method import Method
 from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
-from .evaluation import encode, evaluate, query_ranks
+from .evaluation import Embeddings, encode, evaluate, query_ranks
 from .grad_cache import seeded
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
@@ -39,6 +39,7 @@ def train(
     config: TrainConfig,
     on_epoch: Callable[[RunRecord], None] | None = None,
     team: Team | None = None,
+    zero_shot: Embeddings | None = None,
 ) -> RunRecord:
     """Train the active adapter on a train split, keep the best epoch, and evaluate it.
 
@@ -61,6 +62,7 @@ def train(
         config: the settings of the run.
         on_epoch: called with the record after every epoch.
         team: the processes of this launch, if you have joined them already.
+        zero_shot: the final split as `encode` gives it without an adapter, if you have it already.
 
     Returns:
         The record of the run, as in `run.json`.
@@ -94,7 +96,7 @@ def train(
     optim.check_training(model, config)
     if team is None:
         with devices.joined(model.device) as team:
-            return train(model, dataset, config, on_epoch, team)
+            return train(model, dataset, config, on_epoch, team, zero_shot)
 
     # open everything once, so that mistakes show before the first step
     # from here on another thread may activate another adapter
@@ -118,7 +120,9 @@ def train(
         return state.record
     for split in filter(None, splits):
         split.require_media()
-    run = Run(model, name, method, splits, config, state or RunState(record), team, share)
+    run = Run(
+        model, name, method, splits, config, state or RunState(record), team, share, zero_shot
+    )
 
     # only the first process writes, and no other run may write into this folder
     with resume.writing(record.folder) if team.first else nullcontext():
@@ -165,6 +169,7 @@ class Run:
     state: RunState
     team: Team
     pairs: int  # in memory at once in this process; fewer once memory runs out
+    zero_shot: Embeddings | None = None  # of the final split
 
     def __post_init__(self) -> None:
         self.record = self.state.record
@@ -336,10 +341,11 @@ class Run:
 
     def compare_with_zero_shot(self) -> None:
         """Print the adapter's gain over CLIP on the final split; keep it in `record.gain`."""
-        final, kept = self.splits.final, self.record.encoded
-        with self.model.using(None):
-            tokens = self.tokens[final.split]
-            alone = encode(self.model, final, self.config, self.pixels, self.team, tokens)
+        final, kept, alone = self.splits.final, self.record.encoded, self.zero_shot
+        if alone is None:
+            with self.model.using(None):
+                tokens = self.tokens[final.split]
+                alone = encode(self.model, final, self.config, self.pixels, self.team, tokens)
 
         def gain() -> tuple[float, float, float]:
             ours, theirs = (

@@ -38,7 +38,10 @@ def choose_splits(dataset: RetrievalDataset, config: TrainConfig) -> Splits:
     is_split = isinstance(dataset, RetrievalDataset)
     if not is_split or dataset.split != "train":
         found = f"{dataset.name}'s {dataset.split}" if is_split else reprlib.repr(dataset)
-        raise ValueError(f'expected a train split, cma.load_dataset(folder, "train"), not {found}')
+        raise ValueError(
+            'expected a train split, cma.load_dataset(folder, "train") or '
+            f'cma.data.from_pairs(pairs)["train"], not {found}'
+        )
 
     there = dict(dataset.splits or data.load_all(dataset.folder))
     training = dataset
@@ -105,11 +108,11 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
             f"{dataset.name}: {count:,} {config.epoch_unit} in batches of {config.batch_size}; "
             "one pair has no negatives: expected at least 2"
         )
-    # as the tokenizer reads them
-    texts = {tuple(caption.lower().split()) for caption in dataset.captions}
-    if config.mask_same_item and (len(dataset) == 1 or len(texts) == 1):
+    texts = len(set(as_read(dataset)))
+    if config.mask_same_item and 1 in (len(dataset), texts):
+        what = "item" if len(dataset) == 1 else "caption"
         raise ValueError(
-            f"{dataset.name}: {len(dataset):,} items, all with one caption or all one: no pair has "
+            f"{dataset.name}: all {count:,} {config.epoch_unit} have one {what}: no pair has "
             "negatives; add items with other captions"
         )
     unit = "items, one caption each"
@@ -122,6 +125,11 @@ def describe_epoch(dataset: RetrievalDataset, config: TrainConfig) -> str:
     )
 
 
+def as_read(dataset: RetrievalDataset) -> list[tuple[str, ...]]:
+    """Return the words of each caption as a tokenizer reads them, equal for equal captions."""
+    return [tuple(caption.lower().split()) for caption in dataset.captions]
+
+
 def remarks(splits: Splits, config: TrainConfig) -> list[str]:
     """Return a line for each unusual property of a run's items."""
     training, watched, final = splits
@@ -130,13 +138,22 @@ def remarks(splits: Splits, config: TrainConfig) -> list[str]:
     if examples < config.batch_size:
         lines.append(f"a batch of {config.batch_size} is reduced to all {examples} examples")
     batches = epoch_batches(training, config, 0)
-    distinct = [len(training.text_to_item[batch].unique()) for batch in batches]
-    if 2 * sum(distinct) <= sum(map(len, batches)):
-        lines.append(
-            f"a batch of {len(batches[0])} pairs has {round(sum(distinct) / len(distinct))} items: "
-            'captions of one item are no negatives; a smaller batch_size or epoch_unit="items" '
-            "repeats fewer"
-        )
+    texts = as_read(training)
+    for distinct, what, ways_out in (
+        (
+            [len(training.text_to_item[batch].unique()) for batch in batches],
+            "items: captions of one item are no negatives",
+            'a smaller batch_size or epoch_unit="items" repeats fewer',
+        ),
+        (
+            [len({texts[i] for i in batch.tolist()}) for batch in batches],
+            "different captions: items with one caption are no negatives",
+            "captions that say how items differ, or a smaller batch_size, leave more",
+        ),
+    ):
+        if 2 * sum(distinct) <= sum(map(len, batches)):
+            each = round(sum(distinct) / len(distinct))
+            lines.append(f"a batch of {len(batches[0])} pairs has {each} {what}; {ways_out}")
     if watched and config.select_on != "last" and len(watched) < FEW:
         lines.append(
             f"{watched.split}: the epoch is chosen on {len(watched)} items; with fewer than {FEW} "

@@ -44,7 +44,9 @@ PLAIN_WORDS = {  # a name of these words alone fits any benchmark; k: 1k, 5k
     "k",
     "",
 }
-SETS = {  # how paths name the datasets; files of Sydney and UCM lie beside the lists of RSICD
+# how paths name the datasets, any other by its own name; files of Sydney and UCM lie beside the
+# lists of RSICD
+SETS = {
     "flickr30k": r"flickr(?![_ -]?8k)([_ -]?30k)?|f30k",
     "coco": r"(ms[_ -]?)?coco",
     "rsicd": "rsicd",
@@ -261,5 +263,5 @@ def _words(stem: str) -> list[str]:
 
 def _names(text: str, *names: str) -> bool:
     """Return whether a text names one of these datasets as a word (`refcoco` is not coco)."""
-    words = "|".join(SETS[name] for name in names)
+    words = "|".join(SETS.get(name, re.escape(name)) for name in names)
     return re.search(rf"(?<![A-Za-z])(?i:{words})(?![a-z])", text) is not None

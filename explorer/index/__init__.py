@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the lazy names, for type checkers
     from .listing import Where as Where
     from .listing import find as find
     from .listing import kind_of as kind_of
+    from .listing import taken as taken
     from .moments import IndexConfig as IndexConfig
     from .moments import frames_of as frames_of
 
@@ -33,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "copies": ["fold", "picture_hash"],
         "ask": ["MediaIndex"],
         "embed": ["Turn"],
-        "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of"],
+        "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of", "taken"],
         "moments": ["IndexConfig", "frames_of"],
     },
 )

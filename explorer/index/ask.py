@@ -36,8 +36,7 @@ from .weights import ActiveWeights, Header
 # this many best items are compared by all their frames, and searched for copies
 DEPTH = 1000
 ALIKE = 0.95  # a picture and its copy have at least this cosine
-BLOCK = 4096  # items whose frames are read at once
-TOGETHER = 64  # items compared at once, whose frames fit the processor's cache
+BLOCK = 1024  # items whose frames are compared at once
 AWAY = 0.5  # weight of sentences to search `without`; what all sentences have in common stays
 logger = logging.getLogger("explorer.index")
 
@@ -589,11 +588,8 @@ class MediaIndex:
         # items with the same number of frames need no padding
         for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):
-                frames = self.table.frames(items[block])
-                for part in range(0, len(block), TOGETHER):
-                    own = torch.stack(frames[part : part + TOGETHER])
-                    places = block[part : part + TOGETHER]
-                    scores[:, places] = similarity.compare(text, own, None, self.config)
+                frames = torch.stack(self.table.frames(items[block]))
+                scores[:, block] = similarity.compare(text, frames, None, self.config)
         return scores
 
     def _best(

@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
+from PIL import ExifTags, Image
 
 from cma import data, media
 from cma.data import RetrievalDataset
@@ -153,10 +156,21 @@ def stamp(file: MediaFile, path: Path, old: MediaFile | None = None) -> MediaFil
     if old and (old.size, old.modified) == (size, modified):
         known = old
     digest = known.digest or _digest(parts)
-    date = known.date or (file.kind == "image" and media.taken(path))
+    date = known.date or (file.kind == "image" and taken(path))
     if not date:
         date = str(np.datetime64(max(one.modified for one in stamps), "ns").astype("datetime64[s]"))
     return replace(file, size=size, modified=modified, digest=digest, date=date)
+
+
+def taken(path: Path) -> str | None:
+    """Return the camera's date of a picture, such as 2014-07-01T12:30:00; None without one."""
+    # a damaged file can make a decoder raise anything
+    with suppress(Exception), media.open_media(path) as stream, Image.open(stream) as picture:
+        exif = Image.Image.getexif(picture)  # a PNG's own method would decode the whole picture
+        inner = exif.get_ifd(ExifTags.IFD.Exif)
+        written = inner.get(ExifTags.Base.DateTimeOriginal) or exif[ExifTags.Base.DateTime]
+        return datetime.strptime(written.strip("\0 "), "%Y:%m:%d %H:%M:%S").isoformat()
+    return None
 
 
 def _digest(parts: Sequence[Path]) -> str:

@@ -7,6 +7,7 @@ at `s3://…` is configured by the usual `AWS_…` variables.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -696,10 +697,14 @@ class Table:
 
 
 def address(uri: str | Path | None) -> str:
-    """Return a folder's absolute path, an address such as `s3://…` as it is; None means memory."""
+    """Return a folder's absolute path, an address such as `s3://…` as it is; None means memory.
+
+    `Path` leaves one slash of an address; it gets its two again.
+    """
     if uri is None:
         return MEMORY
-    return str(uri) if "://" in str(uri) else str(Path(uri).expanduser().absolute())
+    place = re.sub(r"^([a-z0-9]{2,}):/(?!/)", r"\1://", str(uri))  # one letter is a drive
+    return place if "://" in place else str(Path(uri).expanduser().absolute())
 
 
 def refuse_older(uri: str) -> None:

@@ -277,5 +277,7 @@ def test_a_folder_of_pictures_is_no_dataset_and_what_makes_one_is_said(tmp_path)
         FileNotFoundError, r"pictures: no dataset.json in it; .*from_pairs.*data_prep fo"
     ):
         cma.load_dataset(tmp_path / "pictures", "train")
+    with one_line(FileNotFoundError, r"a\.png: a file, not a dataset folder; .*from_pairs"):
+        cma.load_dataset(tmp_path / "pictures" / "a.png", "train")
     with one_line(FileNotFoundError, r"gone: no such folder; `python -m data_prep` makes"):
         cma.load_dataset(tmp_path / "gone", "train")

@@ -93,6 +93,9 @@ def test_what_is_wrong_with_pairs_is_named(pictures, tmp_path):
         from_pairs([*good, (pictures[0], "  ")])
     with one_line(ValueError, r"pair 1: expected \(path, caption\), found 7"):
         from_pairs([good[0], 7])
+    for pair in ({"file_name": pictures[0], "caption": "a cat"}, "ab"):
+        with one_line(ValueError, r"pair 0: expected \(path, caption\), found"):
+            from_pairs([pair])
     with one_line(ValueError, "0 pairs found"):
         from_pairs([])
     with one_line(ValueError, "2 of the 3 files needed .* split='train'"):
@@ -106,6 +109,13 @@ def test_what_is_wrong_with_pairs_is_named(pictures, tmp_path):
     [
         ("image,text\n0/0.png,a cat\n", "utf-8", r"mine\.csv: expected the columns file_name, cap"),
         ("", "utf-8", r"mine\.csv: expected the columns file_name"),
+        ("file_name;caption\n0/0.png;a cat\n", "utf-8", "commas between .*'file_name;caption'"),
+        ("file_name,caption\n0/0.png,a cat, asleep\n", "utf-8", ":2: more cells than the 2 colum"),
+        (
+            'file_name,caption\n0/0.png,"a cat\n',
+            "utf-8",
+            "row after line 1: unexpected end .* to be ended",
+        ),
         (
             "file_name,caption\n0/0.png,ein Kätzchen\n",
             "latin-1",

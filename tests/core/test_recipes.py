@@ -7,6 +7,7 @@ import pytest
 from cma.data import RetrievalDataset
 from cma.recipes import MANY, RECIPES, STEPS, recipe
 from data_prep.benchmarks import BENCHMARKS
+from tests.conftest import one_line
 
 PAPER = {  # r, d_s, tokens, frames, epochs, pooling
     "msrvtt": (8, 16, 32, 12, 5, "text_conditioned"),
@@ -60,6 +61,8 @@ def test_ours_are_chosen_on_validation_in_float32_or_with_bfloat16(name):
 def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
     with pytest.raises(ValueError, match="no benchmark 'msr' has a recipe.*msrvtt"):
         recipe("msr")
+    with one_line(TypeError, r"expected a dataset, such as that of one split, .*; found \{'train'"):
+        recipe({"train": "what from_pairs returns without ['train']"})
     with pytest.raises(
         ValueError, match="recipe of coco has no variant 'fp16'.*paper, float32, bf16"
     ):

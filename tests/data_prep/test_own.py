@@ -51,7 +51,7 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     assert items(tmp_path / "out") == {"a.jpg": ("test", ()), "deep/a.png": ("test", ())}
     said = " ".join(capsys.readouterr().out.split())
     assert "it can only be searched" in said and "test 2 / ? 0 / ? 2 / 2" in said
-    assert "no train split: it can be searched" in said
+    assert "no train split: nothing can be trained on it next:" in said
     assert f"next: python -m explorer --media {tmp_path / 'out'}" in said
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2

@@ -17,7 +17,7 @@ import torch
 from cma import RetrievalModel, data, methods
 from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
-from cma.methods import options_of, why_not
+from cma.methods import options_of
 from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
@@ -258,4 +258,4 @@ def test_pictures_and_clips_have_the_options_of_their_tables(folder):
     assert not options_of("AdaptFormer", clips)
     assert options_of("cross-modal adapter", clips) == {"bottleneck_dim": 16, "shared_dim": 512}
     assert options_of("adapter without sharing", clips) == {"bottleneck_dim": 16}
-    assert why_not("ST-Adapter", pictures) and not why_not("ST-Adapter", clips)
+    assert studies.why_not("ST-Adapter", "image") and not studies.why_not("ST-Adapter", "video")

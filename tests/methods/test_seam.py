@@ -237,6 +237,14 @@ def sums(self, model, options):
     self.total = float(torch.ones(3).sum())
 
 
+def other_arguments(self, model):
+    Method.__init__(self, model, None)
+
+
+def yields_nothing(self, clip, scale):
+    yield from ()
+
+
 def returns_a_handle(self, clip, scale):
     return clip.visual_projection.register_forward_hook(lambda *call: call[-1] + 1)
 
@@ -255,7 +263,10 @@ def fails_half_way(self, clip, scale):
 @pytest.mark.parametrize(
     ("changed", "error", "said"),
     [
-        ({"__init__": sums}, ValueError, "own: cannot be built from shapes alone: .*__init__ may"),
+        ({"__init__": sums}, ValueError, "own: cannot be built from shapes alone: .* reads no ten"),
+        ({"__init__": other_arguments}, ValueError, r"expected `__init__\(self, model, options\)`"),
+        ({"Options": object}, TypeError, "Wrong.Options: expected a cma.files.checked_dataclass"),
+        ({"install": yields_nothing}, TypeError, "own: install yielded nothing, so its parameters"),
         ({"install": returns_a_handle}, TypeError, "Wrong.install must yield a handle after each"),
         ({"install": yields_no_handle}, TypeError, "own: install yielded None; expected handles"),
         ({"install": fails_half_way}, ValueError, "no more"),
@@ -298,6 +309,8 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
 
     with one_line(TypeError, '^Nameless has no NAME; give it one: NAME = "…"$'):
         attach(model, Nameless, "other")
+    with one_line(TypeError, "^Linear: expected a class of cma.methods.Method$"):
+        attach(model, torch.nn.Linear, "other")
     model.set_adapter(None)
     plain = embed(model)[1]
     Nameless.NAME = "named"
@@ -318,9 +331,6 @@ def test_a_name_of_ours_cannot_be_taken(name):
 def test_a_class_of_your_own_that_derives_from_ours_keeps_its_name(model, tmp_path, monkeypatch):
     class TextAlone(CrossModalAdapter):
         NAME = "text alone"
-
-        def install(self, clip, scale):
-            yield from ()
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

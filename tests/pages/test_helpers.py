@@ -1,14 +1,21 @@
 """What only notebooks use: names of runs, embeddings that are kept, and what guessing reaches."""
 
 import dataclasses
+from types import SimpleNamespace
 from unittest.mock import patch
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from helpers import (
     KEPT,
+    OURS,
+    ZERO,
     chance_recall,
+    curves,
     embedded,
+    gains,
+    loads,
     name_by_recipe,
     recall_ceiling,
     run_name,
@@ -135,3 +142,51 @@ def test_half_of_an_offline_benchmark_is_trained_on_unless_asked_otherwise(datas
 
     assert used() == 5 and used(train_items=3) == 3
     assert used(eval_items=10) == used(epochs=2) == used("flickr30k", epochs=1) == 10
+
+
+def test_an_adapter_that_fits_is_loaded_and_of_one_that_does_not_the_reason_is_told(
+    tmp_path, capsys
+):
+    model = cma.RetrievalModel.from_pretrained("mini")
+    model.add_adapter("one", seed=1)
+    model.save_adapter(tmp_path / "fits", "one")
+    model.save_adapter(tmp_path / "broken", "one")
+    settings = tmp_path / "broken" / "adapter_config.json"
+    settings.write_text(
+        settings.read_text("utf-8").replace('"revision": "', '"revision": "0'), "utf-8"
+    )
+    assert not loads(model, tmp_path / "absent", "two") and capsys.readouterr().out == ""
+    assert not loads(model, tmp_path / "broken", "two") and "two" not in model.adapters
+    assert "broken is skipped: " in capsys.readouterr().out
+    for _ in range(2):  # a cell may run again
+        assert loads(model, tmp_path / "fits", "two") and model.active == "two"
+    assert capsys.readouterr().out == "two: fits\n" * 2
+
+
+def test_the_table_of_gains_is_paired_with_zero_shot():
+    ranks = {ZERO: torch.tensor([1, 2, 1, 3]), OURS: torch.tensor([1, 1, 1, 1])}
+    lines = gains(ranks, torch.arange(4), {OURS: "this run"}, {})
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert cells[0] == ["", "trained", "R@1 in %", "minus zero-shot, points"]
+    assert cells[2][:2] == [ZERO, "–"] and cells[2][2].startswith("50.0 [") and cells[2][3] == "–"
+    assert cells[3][:3] == [OURS, "this run", "100.0 [100.0, 100.0]"]
+    assert cells[3][3].startswith("+50.0 [+")
+    assert gains(ranks, torch.arange(4), {}, {}, 10)[2].count("100.0") == 3
+
+
+def test_the_curves_begin_at_zero_shot_and_draw_the_studys_runs_dotted():
+    epochs = [{"steps": 3, "curve": [(1, 2.0, 0.1), (3, 1.0, 0.1)]} for _ in range(2)]
+    for entry, reached in zip(epochs, (20.0, 30.0), strict=True):
+        entry["validation"] = {"text_to_visual": {"R@1": reached}}
+    row = SimpleNamespace(records={42: {"history": epochs[:1]}, 7: {"history": epochs}})
+    curves({OURS: SimpleNamespace(history=epochs)}, {OURS: row}, 10.0, "R@1")
+    left, right = plt.gcf().axes
+    assert [len(line.get_xdata()) for line in left.lines] == [4]
+    zero, own, *theirs = [(list(line.get_xdata()), list(line.get_ydata())) for line in right.lines]
+    assert own == ([0, 3, 6], [10.0, 20.0, 30.0]) and [ends[0] for ends, _ in theirs] == [0, 0]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == [
+        ZERO,
+        f"{OURS}, this run",
+        f"{OURS}, recorded",
+    ]
+    plt.close("all")

@@ -34,6 +34,25 @@ def test_the_gain_and_its_interval_stand_beside_the_result(train_set, config, ma
     assert metrics.verdict(gain) in said
 
 
+def test_zero_shot_embeddings_that_a_caller_has_are_not_computed_again(
+    train_set, config, make_model, monkeypatch
+):
+    model, test, asked = make_model(), train_set.splits["test"], []
+    with model.using(None):
+        alone = encode(model, test, config)
+
+    def spy(model, split, *others):
+        asked.append((split.split, model.active))
+        return encode(model, split, *others)
+
+    monkeypatch.setattr("cma.training.loop.encode", spy)
+    gains = []
+    for name, given in (("without", None), ("with", alone)):
+        record = cma.train(make_model(), train_set, config.merge({"name": name}), zero_shot=given)
+        gains.append(record.gain)
+    assert gains[0] == gains[1] and asked.count(("test", None)) == 1
+
+
 @pytest.mark.parametrize(
     ("gain", "losses", "steps", "items", "said"),
     [
@@ -70,7 +89,23 @@ def test_what_is_unusual_in_the_items_is_said(train_set, config, make_model, cap
     usual = {"name": "usual", "epoch_unit": "items", "epochs": 1, "select_on": "last"}
     cma.train(make_model(), train_set, config.merge(usual))
     said = capsys.readouterr().out
-    assert not any(word in said for word in ("is cut to", "no negatives", "chance", "trained on"))
+    assert not any(
+        word in said for word in ("is reduced to", "no negatives", "chance", "trained on")
+    )
+
+
+def test_captions_that_many_items_share_are_said(tmp_path, config, make_model, capsys):
+    """Two captions for all: half of each batch teaches nothing."""
+    paths = [write_picture(tmp_path / f"{n}.png", n) for n in range(8)]
+    train = from_pairs([(path, f"A cat {n % 2}") for n, path in enumerate(paths)], "train")
+    train.splits["test"] = from_pairs([(paths[0], "a dog"), (paths[1], "a bird")], "test")
+    settings = config.merge({"select_on": "last", "epochs": 1, "batch_size": 8})
+    cma.train(make_model(), train, settings)
+    assert "a batch of 8 pairs has 2 different captions" in capsys.readouterr().out
+    one = from_pairs([(path, "a cat") for path in paths], "train")
+    one.splits["test"] = train.splits["test"]
+    with one_line(ValueError, "pairs: all 8 captions have one caption: no pair has negatives"):
+        cma.train(make_model(), one, settings)
 
 
 def test_a_test_that_is_trained_on_is_said(tmp_path, config, make_model, capsys):

@@ -18,13 +18,13 @@ from cma.methods import attach
 from cma.training import (
     Batch,
     NotFinite,
-    batch_loss,
     loop,
     optim,
     plan,
     prepare,
     train_step,
 )
+from cma.training.step import batch_loss
 from tests.conftest import same_state
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images

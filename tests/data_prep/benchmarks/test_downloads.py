@@ -46,6 +46,12 @@ def test_copies_are_one_file_and_two_files_that_differ_are_refused(tmp_path, loo
     assert look(Downloads(tmp_path)) == first
 
 
+def test_the_files_of_a_benchmark_that_we_do_not_know_are_named_after_it(tmp_path):
+    ours = write(tmp_path / "new.set_val.json", "")
+    write(tmp_path / "newset_test.json", "")
+    assert Downloads(tmp_path).splits("new.set", (".json",)) == {"val": ours}
+
+
 def test_what_is_not_there_is_said_and_a_file_that_does_not_fit_is_no_split(tmp_path):
     write(tmp_path / "a_val.json", "")
     assert (

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from cma.media import MediaError, read_media, taken
+from cma.media import MediaError, read_media
 from explorer.index import listing
 from tests.toy_media import dated, write_picture
 
@@ -102,7 +102,7 @@ def test_a_date_is_the_camera_s_or_that_of_the_file(tmp_path, name, written, dat
     found = listing.stamp(file, path)
     assert found.date == (date or "1999-06-10T07:33:20")
     path.write_bytes(b"no picture")
-    assert taken(path) is None
+    assert listing.taken(path) is None
     # what is known is not read again, unless an earlier version did not keep it
     known = replace(found, size=path.stat().st_size, modified=listing.stamp(file, path).modified)
     assert listing.stamp(file, path, known).date == found.date

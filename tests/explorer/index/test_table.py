@@ -141,6 +141,19 @@ def test_a_table_of_somebody_else_or_of_another_version_is_refused_untouched(
     assert ours.open_table("media").count_rows() == 6
 
 
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("s3://bucket/x", "s3://bucket/x"),
+        (Path("s3://bucket/x"), "s3://bucket/x"),  # which is `s3:/bucket/x`
+        ("C:/photos", str(Path.cwd() / "C:/photos")),
+        (None, table.MEMORY),
+    ],
+)
+def test_an_address_stays_one_and_a_folder_is_whole(uri, place):
+    assert table.address(uri) == place
+
+
 def test_without_the_extra_one_line_says_what_to_install(model, pictures, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     said = r"lancedb: not installed; run `pip install 'cross-modal-adapter\[explorer\]'`"

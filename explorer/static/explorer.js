@@ -973,9 +973,10 @@ class Explorer {
   }
 
   more() {
+    if (this.extending || this.pending || !this.columns.length) return;  // other results come first
     const all = this.columns.every(({ tiles, about: { ranked } }) => tiles.length >= ranked);
     if (all && this.page) this.page.top = 0;
-    if (this.extending || this.pending || all) return;
+    if (all) return;
     this.extending = true;
     this.send("more", { start: Math.max(...this.columns.map((column) => column.tiles.length)) });
   }

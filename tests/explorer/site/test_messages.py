@@ -76,7 +76,7 @@ def form(value: object) -> object:
     """The keys and types of a message, of a list those of its first entry."""
     if isinstance(value, dict):
         return {key: form(one) for key, one in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [form(value[0])] if value else []
     return "number" if isinstance(value, int | float) else type(value).__name__
 

@@ -90,8 +90,8 @@ def write_adapter(method: Method, folder: Path, backbone: dict[str, str | None])
             config.unlink()  # if killed here, no old config is left beside new weights
 
 
-def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[str, str | None]]:
-    """Return the method in `folder`, built for a model, and the backbone it was trained on.
+def read_adapter(folder: Path, model: "RetrievalModel") -> Method:
+    """Return the method in `folder`, built for a model.
 
     Nothing in the files is executed. Weights of another precision become float32. Names, shapes and
     sizes are checked before memory is allocated. Raises FileNotFoundError, or ValueError in one
@@ -121,7 +121,8 @@ def read_adapter(folder: Path, model: "RetrievalModel") -> tuple[Method, dict[st
         method = method_class(model, options)  # built with real values, for its constants
     method.load_state_dict(state)
     method.reading, method.strength = saved.reading, saved.strength
-    return method, dict(saved.backbone.items())
+    method.backbone = dict(saved.backbone.items())
+    return method
 
 
 def _read_weights(file: Path, shapes: dict[str, Tensor], about: AdapterFile) -> dict[str, Tensor]:

@@ -41,12 +41,8 @@ class AdaptedConfig(PretrainedConfig):
         self.method = method
         self.options = options or {}
         self.scale = scale
-        self.projection_dim = self.backbone.get("projection_dim") or _width(self.backbone)
-
-
-def _width(backbone: dict) -> int | None:
-    """Return the width of embeddings of a backbone without projections."""
-    return backbone.get("vision_config", {}).get("hidden_size")
+        width = self.backbone.get("vision_config", {}).get("hidden_size")
+        self.projection_dim = self.backbone.get("projection_dim") or width  # SigLIP has none
 
 
 class AdaptedModel(PreTrainedModel):

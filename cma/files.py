@@ -64,6 +64,15 @@ def write_whole(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
+def cache_folder() -> Path:
+    """Return the folder `CMA_CACHE`, or else this user's cache folder on this platform."""
+    from platformdirs import user_cache_path  # of the extras `prep` and `explorer`
+
+    return (
+        Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
+    )
+
+
 def read_json(path: Path | str, as_type: type[T], hint: str = "") -> T:
     """Read a JSON file as `as_type`, a dataclass or any type. Nothing is converted silently.
 

@@ -63,6 +63,7 @@ class Method(nn.Module):
     # how captions and media were read in training; None before it, and in older files
     reading: ReadConfig | None = None
     strength: float | None = None  # a scale that its author recommends; nothing applies it
+    backbone: dict[str, str | None] | None = None  # of a loaded one: what it was trained on
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

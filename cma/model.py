@@ -28,7 +28,7 @@ from .config import ReadConfig
 from .families import check_model
 from .files import short
 from .media import read_image, to_pixels
-from .method import CrossModalAdapter, Method, class_of
+from .method import CrossModalAdapter, Method, class_of, describe
 from .patching import TOWERS, activate, deactivate, encoder_layers, parts, patch_of
 
 CACHE = 8 * 2**20  # bytes of a layer's largest activations that stay in a CPU's cache
@@ -46,8 +46,7 @@ class RetrievalModel(nn.Module):
 
     A new model has no adapter and is in eval mode. `train()` switches the adapters' dropout, never
     CLIP's. Models may share one CLIP: each activates its own adapter before it encodes. Threads may
-    share a model: every call that switches or encodes waits for the CLIP's `lock`. `cut`: how many
-    captions the last call truncated.
+    share a model: every call that switches or encodes waits for the CLIP's `lock`.
 
     Args:
         clip: the backbone, which is frozen in place.
@@ -69,7 +68,6 @@ class RetrievalModel(nn.Module):
         self.processor: Any = processor
         self.adapters = nn.ModuleDict()
         self._chosen: State = NOTHING
-        self.cut = 0
         self._warned = False
         self.eval()
 
@@ -193,6 +191,64 @@ class RetrievalModel(nn.Module):
         self.adapters[name] = method
         self._chosen = (name, 1.0)
         return method
+
+    def average_adapters(self, names: Sequence[str], weights: Sequence[float], name: str) -> Method:
+        """Merge adapters of one method and equal options into a new one, and activate it.
+
+        Args:
+            names: adapters of this model, each trained on its backbone.
+            weights: how much each counts, at least 0; they are divided by their sum.
+            name: what you will call the result.
+
+        Returns:
+            The method, which is also `model.adapters[name]`: each of its numbers is the weighted
+            mean of theirs. It is saved and loaded as any other.
+
+        Raises:
+            ValueError: a name is unknown, `name` cannot be used, the weights do not fit, or the
+                adapters differ in method, options or backbone.
+
+        >>> model = cma.RetrievalModel.from_pretrained("mini")
+        >>> one, other = (model.add_adapter(name, "LoRA", rank=2) for name in ("one", "other"))
+        >>> model.average_adapters(["one", "other"], [3, 1], "both").NAME
+        'LoRA'
+        """
+        counts = torch.tensor([float(weight) for weight in weights], dtype=torch.float64)
+        if len(counts) != len(names) or not (0 < counts.sum() < math.inf and (counts >= 0).all()):
+            raise ValueError(
+                f"weights={short(weights)}: expected {len(names)} numbers of at least 0, one for "
+                "each adapter, and not all 0"
+            )
+        with self.lock:
+            methods = [self.get_adapter(one) for one in names]
+            kinds = [describe(method) for method in methods]
+            for one, method, kind in zip(names, methods, kinds, strict=True):
+                if kind != kinds[0]:
+                    raise ValueError(
+                        f"adapter {one!r}: {kind}, but {names[0]!r} is {kinds[0]}; expected one "
+                        "method with the same options"
+                    )
+                if not self._fits(method):
+                    raise ValueError(
+                        f"adapter {one!r}: trained on {method.backbone}, not on "
+                        f"{identity(self.clip)}; expected adapters of this backbone"
+                    )
+            shares = (counts / counts.sum()).tolist()
+            states = [method.state_dict() for method in methods]
+            mean = {
+                key: sum(share * state[key] for share, state in zip(shares, states, strict=True))
+                for key in states[0]
+            }
+            readings = [method.reading for method in methods]
+            merged = self.add_adapter(name, type(methods[0]), mean, **(kinds[0][1] or {}))
+            if all(reading == readings[0] for reading in readings):
+                merged.reading = readings[0]
+            return merged
+
+    def _fits(self, method: Method) -> bool:
+        """Tell whether a method was trained on this backbone, as far as it says."""
+        trained_on = method.backbone or identity(self.clip)
+        return known_by(trained_on) == known_by(identity(self.clip))
 
     def remove_adapter(self, name: str) -> None:
         """Remove the adapter `name`. Raises ValueError if it is unknown.
@@ -404,10 +460,10 @@ class RetrievalModel(nn.Module):
         folder = hub.fetch(source, FILES, revision)
         with self.lock:
             with self.using(None):
-                method, backbone = read_adapter(folder, self)
-            if known_by(backbone) != known_by(identity(self.clip)):
+                method = read_adapter(folder, self)
+            if not self._fits(method):
                 message = (
-                    f"{source}: trained on {backbone}, loaded on {identity(self.clip)}; "
+                    f"{source}: trained on {method.backbone}, loaded on {identity(self.clip)}; "
                     "with other weights it will retrieve badly: load the backbone it was trained on"
                 )
                 if strict:
@@ -568,8 +624,13 @@ class RetrievalModel(nn.Module):
         frames = 1 if mask is None else mask.shape[1]
         clips = max(1, self.frames_at_once // frames)  # at a time
         method = patch_of(self.clip).method
-        if method is not None and method.across_frames and torch.is_grad_enabled():
-            clips = len(pixels)  # recomputing a layer needs the mask of the same clips
+        if method is not None and method.across_frames:
+            if mask is None:
+                raise ValueError(
+                    f"{method.NAME}: cannot do pictures, use encode_videos: {method.why_not}"
+                )
+            if torch.is_grad_enabled():
+                clips = len(pixels)  # recomputing a layer needs the mask of the same clips
         masks = repeat(None) if mask is None else mask.split(clips)
         embeddings = []
         for part, own in zip(pixels.split(clips * frames), masks, strict=False):
@@ -597,14 +658,12 @@ class RetrievalModel(nn.Module):
             )
         places = self.clip.config.text_config.max_position_embeddings
         max_tokens = min(places, max_words or math.inf)
-        ids, self.cut = self.family.tokenize(
-            self.of_processor("tokenizer"), texts, places, max_tokens
-        )
-        if self.cut and not self._warned:
+        ids, cut = self.family.tokenize(self.of_processor("tokenizer"), texts, places, max_tokens)
+        if cut and not self._warned:
             self._warned = True
             limit = f"exceed {max_tokens} tokens; the rest is not read"
-            warnings.warn(f"{self.cut} of {len(ids)} captions {limit}", stacklevel=3)
-        return ids, self.cut
+            warnings.warn(f"{cut} of {len(ids)} captions {limit}", stacklevel=3)
+        return ids, cut
 
     @property
     def widths(self) -> dict[str, int]:

@@ -54,7 +54,7 @@ class Recipe:
         Args:
             variant: one of VARIANTS.
             items: the number of training items, if they are your own. Below `MANY`, we choose
-                batch, rate and epochs for so few (`for_few`), and log how much so few have gained.
+                batch, rate and epochs for so few (`for_few`).
 
         Raises:
             ValueError: the benchmark has no such variant, or `items` is below 1 or comes with
@@ -89,21 +89,22 @@ LEAST = 100  # items; nothing was measured with fewer
 
 
 def for_few(config: TrainConfig, items: int) -> TrainConfig:
-    """Return a run's settings for few training items, and log what gain to expect.
+    """Return a run's settings for few training items; below `LEAST`, log that none were tried.
 
     The rule comes from `results/curves`, measured with the bundled backbone: on 438 and 1,750
     pictures and 500 clips the best rate was 0.003 (0.01 on 7,000 pictures), and 216 steps of one
     caption per item gained 12 and 21 of the 25 points of R@1 that 7,000 pictures gain. A batch is
-    at most a third of the items, as on the curve of 438. `tests/bench/few_items.py` tests the rule
-    on other draws.
+    at most a third of the items, as on the curve of 438. `tests/bench/few_items.py` tried the rule
+    on other draws of 100 to 2,000 pictures; docs/own-captions.md says what they gained.
     """
     batch = max(2, min(config.batch_size, items // 3))
     steps = max(1, items // batch)
     held = items // 8  # a tenth of all items, where eight tenths are for training
     if items < LEAST:
         logger.info(
-            f"{items} items: with fewer than {LEAST} a gain was not measured; `cma.train` says at "
-            "the end whether it helped"
+            f"{items} items: with fewer than {LEAST} a gain was not measured "
+            "(docs/own-captions.md has those of more); `cma.train` says at the end whether it "
+            "helped"
         )
     # each picture is read once, and a script needs no guard for processes
     small = items * config.max_frames <= CACHED

@@ -50,6 +50,6 @@ def __getattr__(name: str) -> object:
     The index needs none of these packages.
     """
     if name in __all__ and name not in ("IndexConfig", "MediaIndex", "index"):
-        parts = "lancedb", "ipywidgets", "anywidget", "matplotlib", "tornado", "av", "decord"
+        parts = "lancedb", "ipywidgets", "anywidget", "matplotlib", "tornado", "av", "platformdirs"
         require("explorer", *parts)
     return _load(name)

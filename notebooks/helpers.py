@@ -454,15 +454,17 @@ def recorded_folder(dataset: str) -> Path:
     return repository() / "results" / "methods" / f"{dataset}-cross-modal-adapter"
 
 
-def recorded_adapter(model: cma.RetrievalModel, dataset: str) -> str | None:
+def recorded_adapter(model: cma.RetrievalModel, dataset: RetrievalDataset) -> str | None:
     """Load the adapter that `results` has for a benchmark; returns its name in the model.
 
-    None if there is no record, or if it was trained on another backbone. It does not act yet.
+    None if there is no record, or if it was trained on another backbone. It does not act yet. It
+    has the name that 03, 04 and 05 give it, so that they read the same index.
     """
+    label = f"adapter for {dataset.kind}s"
     with redirect_stdout(None):
-        there = loads(model, recorded_folder(dataset), "recorded")
+        there = loads(model, recorded_folder(dataset.name), label)
     model.set_adapter(None)
-    return "recorded" if there else None
+    return label if there else None
 
 
 def ranked_rows(title: str, rows: Mapping[str, Sequence[tuple[Image.Image, str, bool]]]) -> Figure:

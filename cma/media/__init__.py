@@ -11,11 +11,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "animation": ["is_animation"],
-        "images": ["InMemoryImage", "normalized", "read_image", "shown_name", "to_pixels"],
+        "images": ["InMemoryImage", "read_image", "shown_name", "to_pixels"],
         "opening": ["MediaError", "exists", "members", "open_media", "stamp", "with_content"],
         "suffixes": ["ANIMATABLE", "CLIPS", "LACKING", "PICTURES", "not_read"],
         "video": [
             "FrameFolder",
+            "frame_at",
             "frame_indices",
             "read_frames",
             "read_media",

@@ -110,7 +110,7 @@ def to_pixels(
     """Convert F pictures of any mode and size to CLIP's input [F, 3, H, W].
 
     `settings`, such as `do_normalize=False`, go to the image processor. Without rescaling and
-    normalising the pixels stay uint8, a quarter of the size, and `normalized` does the rest later.
+    normalising the pixels stay whole numbers, which fit uint8, a quarter of the size.
     """
     fit = _central if getattr(image_processor, "do_center_crop", False) else lambda shown: shown
     return image_processor(
@@ -120,17 +120,6 @@ def to_pixels(
         return_tensors="pt",
         **settings,
     )["pixel_values"]
-
-
-def normalized(frames: Tensor, image_processor: BaseImageProcessor) -> Tensor:
-    """Rescale and normalise uint8 frames [..., 3, H, W] as the processor does, on their device."""
-    settings: Any = image_processor  # transformers does not declare what a processor holds
-    pixels = frames * (settings.rescale_factor if settings.do_rescale else 1.0)
-    if not settings.do_normalize:
-        return pixels
-    mean = pixels.new_tensor(settings.image_mean).view(3, 1, 1)
-    std = pixels.new_tensor(settings.image_std).view(3, 1, 1)
-    return (pixels - mean) / std
 
 
 def as_shown(image: Image.Image) -> Image.Image:

@@ -71,6 +71,26 @@ def stream_frames(
     yield from clip.stream(chosen)
 
 
+def frame_at(
+    path: Path,
+    at: Seconds = None,
+    start: Seconds = None,
+    end: Seconds = None,
+    exact: bool = True,
+) -> Image.Image:
+    """Return the frame of a clip at a time (seconds), by default the middle one of a part.
+
+    Unless it has to be `exact`, it may be a key frame near that time, which a film gives quickly.
+    Raises as `read_frames`.
+    """
+    clip = _opened(Path(path))
+    if not exact and (found := clip.glimpse(at, start, end)):
+        return found
+    part = (start, end) if at is None else (at, at)
+    considered = _considered(clip, Path(path), None, *part)
+    return next(clip.stream([considered[len(considered) // 2]]))
+
+
 def seconds(path: Path) -> float | None:
     """Return a clip's length in seconds; None for a folder of frames. Raises like `read_frames`."""
     return _opened(path).seconds
@@ -93,6 +113,9 @@ class FrameFolder:
     """The pictures in a folder, in the order of their names. MediaError if there are none."""
 
     seconds = None
+
+    def glimpse(self, *part: Seconds) -> None:
+        """None: any frame is read as quickly as any other."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -132,10 +155,17 @@ def _opened(path: Path) -> Clip:
 
 
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
-    """Open a clip and choose the frames to read, ascending; `part`: fps, start, end."""
+    """Return the opened clip and the ascending indices to read; `part`: fps, start and end."""
     clip = _opened(path)
+    considered = _considered(clip, path, *part)
+    return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]
+
+
+def _considered(clip: Clip, path: Path, *part: Seconds) -> list[int]:
+    """Return the indices of the frames in a part of a clip. Raises MediaError."""
     try:
-        considered = clip.sampled(*part)
-        return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]
+        return clip.sampled(*part)
+    except MediaError:
+        raise
     except ValueError as error:
         raise MediaError(f"{path}: {error}") from error

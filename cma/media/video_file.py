@@ -1,82 +1,82 @@
-"""One video file, decoded by decord, or by PyAV if decord cannot. Both give the same pixels."""
+"""One video file, decoded by decord or PyAV, which give the same pixels (`Timetable.closed`)."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .. import require
 from .images import shown_name
-from .opening import MediaError, open_media, stamp
+from .opening import MediaError, Stamp, open_media, stamp
 
 require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
 import decord  # noqa: E402
 
 decord.logging.set_level(decord.logging.QUIET)
-AT_ONCE = 2**26  # bytes of frames that `stream` lets decord decode at once
-SEEKS = 16  # to skip this many frames or more, PyAV seeks the key frame before the wanted one
-# in these containers, seeking finds the wanted frames; in others decord may return wrong frames, so
-# PyAV decodes from the first one
+# containers whose packets correspond to frames, which are then found by seeking; of others we
+# decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
+GLIMPSE = 2**23  # pixels that `glimpse` decodes at most to show the frame that was asked for
+TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
+
+
+class Timetable(NamedTuple):
+    """The number of `frames`, their rate, when each is shown, and which are key frames.
+
+    `times` ascend, in units of the stream; decoding can start at the frames `keys`. Both are empty
+    if they are unknown. `closed`: each packet is a frame that is shown, and none is shown before
+    the key frame that precedes it in the file. In other files decord returns wrong frames, without
+    an error, when it seeks; so PyAV reads them.
+    """
+
+    frames: int
+    fps: float
+    times: np.ndarray
+    keys: np.ndarray
+    closed: bool
 
 
 class VideoFile:
-    """A video of `count` frames at `fps` frames a second. Raises MediaError if it is not a video.
-
-    PyAV opens the file first, because its errors say what is wrong; decord only prints to stderr.
-    """
+    """A video of `count` frames at `fps` a second; reading what is no video raises MediaError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @cached_property
+    def table(self) -> Timetable:
+        """When its frames are shown. Raises MediaError."""
         try:
-            with open_media(path) as stream, av.open(stream, "r") as container:
-                kinds = [one.type for one in container.streams]
-                videos = [
-                    (3 * one.width * one.height, one.frames) for one in container.streams.video
-                ]
-                name = container.format.name
+            return _timetable(self.path, stamp(self.path))
+        except MediaError:
+            raise
         except Exception as error:  # a damaged file can make a decoder raise anything
-            raise self._error(getattr(error, "strerror", None) or error) from error
-        if not kinds:
-            raise self._error("nothing in it")
-        if not videos:
-            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
-        self._bytes, frame_count = map(max, zip(*videos, strict=True))  # bytes of one frame
-        self._sure = name in SURE
-        self._reader: Any = None  # decord's reader
-        self._refused = None  # or the error instead of it
-        try:
-            if not self._sure:
-                raise ValueError(f"only PyAV reads {name}")
-            if frame_count > stamp(path).size:  # decord would list all of them and crash
-                raise ValueError(f"it claims to have {frame_count:,} frames")
-            with open_media(path) as stream:  # decord takes only UTF-8 names of files
-                by_name = path.is_file() and shown_name(str(path)) == str(path)
-                source = str(path.absolute()) if by_name else stream
-                self._reader = decord.VideoReader(source, num_threads=1)
-            self.count = len(self._reader)
-            self.fps = self._reader.get_avg_fps()
-        except Exception as error:  # e.g. a piped recording that does not give its length
-            self._refused = error
-            self.count, self.fps = _counted(path, stamp(path))
-        if self.count < 1 or not 0 < self.fps < float("inf"):
-            raise self._error(self._refused or f"{self.count} frames at {self.fps} frames a second")
-        self.seconds = self.count / self.fps
+            raise self._error(error) from error
+
+    @property
+    def count(self) -> int:
+        return self.table.frames
+
+    @property
+    def fps(self) -> float:
+        return self.table.fps
+
+    @property
+    def seconds(self) -> float:
+        return self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         They are right if the frame rate of the video is constant.
-
         Raises ValueError if the clip ends before `start`.
         """
         begins = (start or 0.0) * self.fps
@@ -91,93 +91,158 @@ class VideoFile:
 
     def read(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
-        done = 0
-        try:
-            for number in chosen:  # one at a time: a batch would be in memory twice
-                (frame,) = self._reader.get_batch([number]).asnumpy()  # [H, W, 3], uint8
-                yield Image.fromarray(frame)
-                done += 1
-        except Exception as error:  # no reader, or frames in some widths below 50 pixels
-            for frame in self._by_pyav(chosen[done:]):
-                yield frame
-                done += 1
-            if done < len(chosen):
-                raise self._error(self._refused or error) from error
+        done, name = 0, str(self.path.absolute())
+        with suppress(Exception):  # e.g. frames in some widths below 50 pixels
+            # decord takes neither members of containers nor names that are not UTF-8
+            if self.table.closed and self.path.is_file() and shown_name(name) == name:
+                reader = decord.VideoReader(name, num_threads=1)
+                for number in chosen if len(reader) == self.count else ():
+                    # one at a time: a batch would be in memory twice
+                    yield Image.fromarray(reader.get_batch([number]).asnumpy()[0])
+                    done += 1
+        yield from self.stream(chosen[done:])
 
     def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames; PyAV reads many frames, because decord decodes far ahead."""
-        done = 0
-        if len(chosen) * self._bytes > AT_ONCE:
-            for frame in self._by_pyav(chosen):
-                yield frame
-                done += 1
-        yield from self.read(chosen[done:])
+        """Yield the same frames, by PyAV alone, because decord decodes far ahead."""
+        try:
+            yield from self._decode(chosen)
+        except Exception as error:  # a damaged file can make a decoder raise anything
+            raise self._error(error) from error
 
-    def _by_pyav(self, chosen: list[int]) -> Iterator[Image.Image]:
-        """Yield the same frames; fewer if the file is truncated or damaged."""
+    def _decode(self, chosen: list[int]) -> Iterator[Image.Image]:
+        _, _, times, keys, _ = self.table
+        with open_media(self.path) as stream, av.open(stream, "r") as container:
+            video, frames, last = container.streams.video[0], _numbered(container, times), -1
+            for number in chosen:
+                place = np.searchsorted(keys, number, "right")
+                if place and keys[place - 1] > last + 1:  # the frames before it are not decoded
+                    container.seek(int(times[keys[place - 1]]), stream=video)
+                    first = next(frames := _numbered(container, times))
+                    frames = chain([first], frames)
+                    if first[0] > number:  # seeking misses it, so from now on we decode all
+                        container.seek(int(times[0]), stream=video)
+                        frames, keys = _numbered(container, times), keys[:0]
+                last, frame = next((one for one in frames if one[0] >= number), (-1, None))
+                if frame is None:
+                    raise ValueError(f"frame {number} of {self.count} is missing")
+                yield _upright(frame)
+
+    def glimpse(
+        self, at: float | None, start: float | None, end: float | None
+    ) -> Image.Image | None:
+        """Return a frame near the time `at` (seconds; by default the middle of a part).
+
+        It is the frame at that time if `GLIMPSE` allows it; otherwise it is the nearest key frame,
+        and no other frame is decoded. None if seeking finds no frame.
+        """
         with (
             suppress(Exception),
             open_media(self.path) as stream,
             av.open(stream, "r") as container,
         ):
-            seeks = self._sure and chosen[-1] >= SEEKS
-            times, keys = self._times() if seeks else ([], [])
-            frames, last = enumerate(_decoded(container)), -1
-            for number in chosen:
-                place = bisect_right(keys, number)
-                if place and keys[place - 1] > last + 1:  # frames in between are not decoded
-                    container.seek(times[keys[place - 1]], stream=container.streams.video[0])
-                    first = next(decoded := _decoded(container))
-                    at = times.index(first.pts) if first.pts in times else self.count
-                    if at > number:  # the frame is missing
-                        container.seek(times[0], stream=container.streams.video[0])
-                        frames, keys = enumerate(_decoded(container)), []
-                    else:
-                        frames = enumerate(chain([first], decoded), at)
-                last, frame = next(one for one in frames if one[0] >= number)
-                yield Image.fromarray(np.rot90(_rgb(frame), frame.rotation // 90))
-
-    def _times(self) -> tuple[list[int], list[int]]:
-        """Return the frames' times and the key frames' numbers; neither if packets are not frames.
-
-        Decoding can start at a key frame.
-        """
-        with open_media(self.path) as stream, av.open(stream, "r") as container:
-            packets = [(one.pts, one.is_keyframe) for one in container.demux(video=0) if one.size]
-        known = {pts: is_key for pts, is_key in packets if pts is not None}
-        if not len(packets) == len(known) == self.count:
-            return [], []
-        times = sorted(known)
-        return times, [number for number, pts in enumerate(times) if known[pts]]
+            video = container.streams.video[0]
+            unit, begin = float(video.time_base or 1), video.start_time or 0
+            if at is None:
+                last = end or (container.duration or 0) / av.time_base
+                at = ((start or 0.0) + last) / 2
+            wanted, keys = begin + round(at / unit), []
+            for backward in (False, True):
+                with suppress(av.FFmpegError, StopIteration):  # e.g. no key frame follows
+                    container.seek(wanted, stream=video, backward=backward)
+                    keys.append(_key_packet(container))
+            each = 1 / float(video.average_rate or 25) / unit  # a frame, in units of the stream
+            steps = (wanted - (keys[-1].pts or 0)) / each
+            if 0 <= steps * video.width * video.height <= GLIMPSE:
+                container.seek(wanted, stream=video)
+                shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
+                return _upright(next(shown))
+            nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
+            frames = nearest.decode() or video.codec_context.decode(None)
+            return _upright(frames[0], video.time_base)
+        return None
 
     def _error(self, reason: Exception | str) -> MediaError:
-        # decord's messages start with its own source lines
-        short = str(reason).strip().rpartition(": ")[2]
+        short = str(getattr(reason, "strerror", None) or reason).strip()
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
 
 
-@lru_cache  # each group of moments opens a long clip again
-def _counted(path: Path, _: object) -> tuple[int, float]:
-    """Return how many frames of a file PyAV can decode (0: none), and their rate."""
-    with suppress(Exception), open_media(path) as stream, av.open(stream, "r") as container:
-        rate = container.streams.video[0].guessed_rate
-        if rate is not None:
-            # packets may be halves of frames, or need others that were cut off
-            return sum(1 for frame in container.decode(video=0)), float(rate)
-    return 0, 0.0
+@lru_cache(TABLES)  # each group of moments opens a long clip again
+def _timetable(path: Path, about: Stamp) -> Timetable:
+    """List the frames of a file from its packets, or else by decoding all of them."""
+    with open_media(path) as stream, av.open(stream, "r") as container:
+        kinds = [one.type for one in container.streams]
+        if not kinds:
+            raise ValueError("nothing in it")
+        if not container.streams.video:
+            raise MediaError(f"{path}: no video in it, only {', '.join(kinds)}; expected a clip")
+        video = container.streams.video[0]
+        claimed, rate = video.frames, float(video.average_rate or video.guessed_rate or 0)
+        packets = [
+            (one.pts, one.is_keyframe, one.is_discard) for one in container.demux(video) if one.size
+        ]
+        sure = container.format.name in SURE
+    if sure and len(packets) < claimed <= about.size:
+        raise ValueError(f"{claimed:,} frames expected, {len(packets):,} found")
+    shown = [(pts, is_key) for pts, is_key, is_discarded in packets if not is_discarded]
+    known = {pts: is_key for pts, is_key in shown if pts is not None}
+    count, times = len(known), np.array(sorted(known), np.int64)
+    if not sure or count < len(shown):
+        count, times = _decodable(path), times[:0]
+    if not count or not 0 < rate < float("inf"):
+        raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
+    keys = np.flatnonzero([known[time] for time in times.tolist()])
+    # decord ends the process if a file claims to have far more frames than it has
+    plain = sure and len(times) == len(packets) and claimed in (0, count)
+    return Timetable(count, rate, times, keys, plain and _closed(shown))
+
+
+def _closed(packets: Sequence[tuple[int | None, bool]]) -> bool:
+    """Tell whether no packet is shown before the key frame that precedes it in the file."""
+    begins, starts = 0, packets[0][1]
+    for time, is_key in packets:
+        begins = time or 0 if is_key else begins
+        if (time or 0) < begins:
+            return False
+    return starts
+
+
+def _decodable(path: Path) -> int:
+    """Count the frames that can be decoded, since packets may be halves of frames."""
+    with open_media(path) as stream, av.open(stream, "r") as container:
+        return sum(1 for _ in _decoded(container))
 
 
 def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Yield the frames of the video from the container's current position."""
-    yield from container.decode(video=0)
+    """Yield the frames from the container's current position, without damaged ones."""
+    for packet in container.demux(video=0):
+        with suppress(av.InvalidDataError):
+            yield from packet.decode()
 
 
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Convert a frame to [H, W, 3] by ffmpeg's filter, like decord (`to_ndarray` may differ)."""
+def _key_packet(container: av.container.InputContainer) -> av.Packet:
+    """Return the next packet where decoding can start. Raises StopIteration."""
+    return next(one for one in container.demux(video=0) if one.is_keyframe and one.size)
+
+
+def _numbered(
+    container: av.container.InputContainer, times: np.ndarray
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield (number, frame): by the time of the frame, or counted if no times are known."""
+    number = -1
+    for frame in _decoded(container):
+        place = np.searchsorted(times, frame.pts) if frame.pts is not None else len(times)
+        known = place < len(times) and times[place] == frame.pts
+        number = int(place) if known else number + 1
+        yield number, frame
+
+
+def _upright(frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
+    """Convert a frame to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        None, frame.width, frame.height, frame.format, time_base=frame.time_base
+        None, frame.width, frame.height, frame.format, time_base=unit or frame.time_base
     )
     graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
     graph.push(frame)
-    return graph.pull().to_ndarray()
+    pixels = graph.pull().to_ndarray()
+    return Image.fromarray(np.rot90(pixels, frame.rotation // 90))

@@ -83,9 +83,7 @@ class STAdapter(Method):
         """
         # x [V * F, 1 + P, D] (class token first, if any); mask [V, F]
         x = inputs[0]
-        mask = self.frame_mask
-        if mask is None:
-            raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
+        mask = cast(Tensor, self.frame_mask)
         tokens = x[:, : self.first]
         patches = x[:, self.first :]
         down, up = (cast(nn.Linear, layers[depth]) for layers in (self.down, self.up))
@@ -169,8 +167,6 @@ class TempMe(LoRA):
     def merge(self, depth: int, layer: nn.Module, inputs: tuple) -> tuple:
         """Return the layer's inputs with fewer tokens."""
         x = inputs[0]
-        if self.frame_mask is None:
-            raise ValueError(f"{self.NAME}: cannot do pictures, use encode_videos: {self.why_not}")
         sizes = self.sizes[depth] if depth else x.new_ones(x.shape[:2], dtype=torch.float32)
         start = min(self.joins)
         if 0 < depth < start:

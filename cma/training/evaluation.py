@@ -40,16 +40,14 @@ def encode(
     config: ReadConfig,
     pixels: Pixels | None = None,
     team: Team = ALONE,
-    tokens: tuple[Tensor, int] | None = None,
 ) -> Embeddings:
     """Embed every caption and frame of a split, in eval mode, for `compare`.
 
     Other threads that use the model wait. It uses the workers and "bf16" of a `TrainConfig`; only
     `cma.train` evaluates in "fp16", until it ends. The processes of a `team` share the batches, and
-    each returns all embeddings, the same as a single process would. `tokens` is what
-    `model.tokenize` returns for the captions. Raises TypeError if `dataset` is not a split or
-    `config` not a config, ValueError for an item without captions (named), NotFinite if an
-    embedding is infinite or NaN.
+    each returns all embeddings, the same as a single process would. Raises TypeError if `dataset`
+    is not a split or `config` not a config, ValueError for an item without captions (named),
+    NotFinite if an embedding is infinite or NaN.
     """
     if not isinstance(dataset, RetrievalDataset):
         raise TypeError(
@@ -60,7 +58,7 @@ def encode(
         raise TypeError(f"expected a cma.ReadConfig or TrainConfig, not {reprlib.repr(config)}")
     if not isinstance(config, TrainConfig):
         config = TrainConfig(**vars(config.reading()))
-    ids, cut = tokens or model.tokenize(dataset.captions, config.max_words)
+    ids, cut = model.tokenize(dataset.captions, config.max_words)
     pixels = pixels or Pixels(model.processor, config)
     clips = FRAMES if dataset.kind == "image" else max(1, FRAMES // config.max_frames)
     batches = team.own([part.tolist() for part in torch.arange(len(dataset)).split(clips)])

@@ -33,15 +33,14 @@ def backward_in_parts(
     once.
     """
     parameters = model.trainable_parameters()
-    before = random_state(model.device)
-    with team.agree_on_memory(), torch.no_grad():
+    # the second pass over a part draws the same dropout as this one
+    with team.agree_on_memory(), torch.no_grad(), own_random_state(model.device):
         embedded = [embed(part) for part in parts]
         text, frames = (torch.cat(side).requires_grad_() for side in zip(*embedded, strict=True))
 
     loss = loss_of(text, frames)
     with team.agree_on_memory():
         loss.backward()
-        set_random_state(model.device, before)  # the same dropout for each part as above
         sums: list[Tensor | None] = [None] * len(parameters)
         sizes = [len(part.input_ids) for part in parts]
         gradients = (cast(Tensor, side.grad).split(sizes) for side in (text, frames))
@@ -83,24 +82,16 @@ def generators(device: torch.device) -> list[torch.Generator]:
     return [torch.default_generator, own[device.index or 0]]
 
 
-def random_state(device: torch.device) -> list[Tensor]:
-    """Return the state of the random generators that dropout draws from."""
-    return [one.get_state() for one in generators(device)]
-
-
-def set_random_state(device: torch.device, state: list[Tensor]) -> None:
-    """Set the random generators back to a state that `random_state` returned."""
-    for one, its_state in zip(generators(device), state, strict=True):
-        one.set_state(its_state)
-
-
 @contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the random generators of a device inside a `with`, and restore their state after it."""
-    before = random_state(device)
-    for one in generators(device):
-        one.manual_seed(seed)
+def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Give a device's random generators their state back after a `with`; seed them before it."""
+    own = generators(device)
+    states = [one.get_state() for one in own]
+    if seed is not None:
+        for one in own:
+            one.manual_seed(seed)
     try:
         yield
     finally:
-        set_random_state(device, before)
+        for one, state in zip(own, states, strict=True):
+            one.set_state(state)

@@ -20,7 +20,7 @@ from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
 from .evaluation import Embeddings, encode, evaluate, query_ranks
-from .grad_cache import seeded
+from .grad_cache import own_random_state
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
@@ -108,7 +108,7 @@ def train(
     examples, _ = epoch_size(splits.training, config)
     share = share_of_a_batch(record, min(config.batch_size, examples), team)
     resuming = config.if_exists == "resume"
-    state = team.on_rank0(lambda: resume.find(record, method, team.say) if resuming else None)
+    state = team.on_rank0(lambda: resume.find(record, method) if resuming else None)
     team.say("\n".join([words.found(record, dataset.expected), *remarks(splits, config)]))
     if state and state.record.finished:
         team.say(
@@ -173,16 +173,12 @@ class Run:
 
     def __post_init__(self) -> None:
         self.record = self.state.record
-        # (token ids, how many captions were truncated) of each split, by name
-        self.tokens = {
-            split.split: self.model.tokenize(split.captions, self.config.max_words)
-            for split in filter(None, self.splits)
-        }
+        captions = self.splits.training.captions
+        self.ids, cut = self.model.tokenize(captions, self.config.max_words)
         self.pixels = Pixels(self.model.processor, self.config)
-        self.ids, cut = self.tokens[self.splits.training.split]
         if cut:
-            captions, max_tokens = self.ids.shape
-            self.team.say(f"{cut:,} of {captions:,} captions were cut to {max_tokens} tokens")
+            limit = self.ids.shape[1]
+            self.team.say(f"{cut:,} of {len(captions):,} captions were cut to {limit} tokens")
 
     def begin(self) -> None:
         """Choose the micro-batch, set the model's precision, and load a saved state, if any."""
@@ -301,7 +297,8 @@ class Run:
 
         def attempt(pairs: int) -> float:
             config = replace(self.config, micro_batch=pairs)
-            with self.model.using(self.name, training=True), seeded(self.model.device, seed):
+            random = own_random_state(self.model.device, seed)
+            with self.model.using(self.name, training=True), random:
                 return train_step(self.model, self.optimizer, batch, rate, config, self.team)[0]
 
         try:
@@ -327,25 +324,20 @@ class Run:
         model = self.model
         config = self.config
         with model.using(self.name):
-            tokens = self.tokens[split.split]
-            found = encode(model, split, config, self.pixels, self.team, tokens)
+            found = encode(model, split, config, self.pixels, self.team)
             self.record.encoded = found
             return evaluate(model, split, config, samples=samples, team=self.team, encoded=found)
 
     def evaluate_kept(self) -> None:
-        """Evaluate the kept epoch's adapter, once; it stays in the model."""
+        """Evaluate the kept epoch's adapter, which stays in the model, and its gain over CLIP."""
+        final = self.splits.final
         with self.model.lock:
             resume.set_parameters(self.method, self.state.best)
-            self.record.metrics = self.evaluate(self.splits.final)
-            self.compare_with_zero_shot()
-
-    def compare_with_zero_shot(self) -> None:
-        """Print the adapter's gain over CLIP on the final split; keep it in `record.gain`."""
-        final, kept, alone = self.splits.final, self.record.encoded, self.zero_shot
+            self.record.metrics = self.evaluate(final)
+        kept, alone = self.record.encoded, self.zero_shot
         if alone is None:
             with self.model.using(None):
-                tokens = self.tokens[final.split]
-                alone = encode(self.model, final, self.config, self.pixels, self.team, tokens)
+                alone = encode(self.model, final, self.config, self.pixels, self.team)
 
         def gain() -> tuple[float, float, float]:
             ours, theirs = (

@@ -18,7 +18,7 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import optim
 from .devices import ALONE, T, Team
-from .grad_cache import seeded
+from .grad_cache import own_random_state
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
@@ -95,7 +95,7 @@ def plan_of(
     wanted = min(share, config.micro_batch if isinstance(config.micro_batch, int) else share)
     two = next(read_batches(training, ids, pixels, [order[0][:2]], workers=0))
     whole = replace(config, micro_batch=None)
-    with model.using(model.active, training=True), seeded(model.device, config.seed):
+    with model.using(model.active, training=True), own_random_state(model.device, config.seed):
         method = model.get_adapter(model.active)
         before = copy_parameters(method)
         optim.prepare(model, whole)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from ..config import TrainConfig
 from ..data import RetrievalDataset
-from ..media import MediaError, normalized, read_media, to_pixels
+from ..media import MediaError, read_media, to_pixels
 from ..model import RetrievalModel
 
 
@@ -169,6 +169,11 @@ def model_frames(model: RetrievalModel, frames: Tensor, mask: Tensor) -> Tensor:
     frames = frames.to(model.device)
     if frames.dtype != torch.uint8:
         return frames
+    processor = model.of_processor("image_processor")
+    pixels = frames * (processor.rescale_factor if processor.do_rescale else 1.0)
+    if processor.do_normalize:
+        mean = pixels.new_tensor(processor.image_mean).view(3, 1, 1)
+        std = pixels.new_tensor(processor.image_std).view(3, 1, 1)
+        pixels = (pixels - mean) / std
     padding = ~mask.to(model.device).bool()[..., None, None, None]
-    ready = normalized(frames, model.of_processor("image_processor"))
-    return ready.masked_fill(padding, 0.0)
+    return pixels.masked_fill(padding, 0.0)

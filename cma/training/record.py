@@ -59,8 +59,8 @@ class RunRecord:
     train_items: int = 0
     held_out_items: int = 0  # training items kept back for validation
     data_digest: str = ""  # of the training items' ids and captions
-    evaluated_digest: str = ""  # of the watched and the final items; empty in older records
-    initial_digest: str = ""  # of the weights before the first step; empty in older records
+    evaluated_digest: str = ""  # of the watched and the final items; empty without training
+    initial_digest: str = ""  # of the weights before the first step; empty without training
     epoch_counts: str = ""  # what an epoch counts, in words
     steps_per_epoch: int = 0
     total_steps: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,7 +84,7 @@ class RunState:
         write_whole(self.record.folder / CHECKPOINT, content.getvalue())
 
 
-def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> RunState | None:
+def find(record: RunRecord, method: nn.Module) -> RunState | None:
     """Return the saved state of this run, or None if its folder holds no run.
 
     It is the same run if settings and data are equal, and `method` has the weights that the run
@@ -118,9 +118,7 @@ def find(record: RunRecord, method: nn.Module, say: Callable[[str], None]) -> Ru
     here = record.initial_digest
     there = state.record.initial_digest
     known = (there, weights_digest(state.last), weights_digest(state.best))
-    if not there:
-        say(f"{folder}: the run does not say which weights it began with; assuming these")
-    elif here not in known and LAST_RUN.get(method) != (folder.absolute(), here):
+    if here not in known and LAST_RUN.get(method) != (folder.absolute(), here):
         raise ValueError(
             f"{folder} holds another run (initial weights {there} there, {here} here); {ways_out}, "
             f'or load_adapter("{folder / "last"}", …) to continue'
@@ -149,9 +147,7 @@ def differences(there: RunRecord, here: RunRecord) -> str:
         runs.append(config | about | {"backbone": known_by(record.backbone)})
     one, other = runs
     return "; ".join(
-        f"{k} {one.get(k)!r} there, {other[k]!r} here"
-        for k in other
-        if one.get(k) not in (other[k], "")  # an older record does not have every digest
+        f"{k} {one.get(k)!r} there, {other[k]!r} here" for k in other if one.get(k) != other[k]
     )
 
 

@@ -7,7 +7,6 @@ configured for.
 
 import base64
 import hashlib
-import os
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from cma.files import walk
+from cma.files import cache_folder, walk
 from data_prep.readers import BadInput
 
 
@@ -91,15 +90,6 @@ PINS = {
         33_106_585,
     ),
 }
-
-
-def cache_folder() -> Path:
-    """Where packages are kept: `CMA_CACHE`, else the user's cache folder on this platform."""
-    from platformdirs import user_cache_path
-
-    return (
-        Path(os.environ.get("CMA_CACHE") or user_cache_path("cma", False)).expanduser().absolute()
-    )
 
 
 def fetch(name: str) -> Path:

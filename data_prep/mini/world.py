@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cma.files import read_jsonl, replacing, write_whole
+from cma.files import cache_folder, read_jsonl, replacing, write_whole
 from data_prep.media import one_by_one
 from data_prep.mini import events
 from data_prep.mini.caption_styles import Caption
@@ -25,7 +25,7 @@ from data_prep.mini.drawings import is_animated
 from data_prep.mini.emoji import emoji_code
 from data_prep.mini.events import FPS, POSES, Clip, Event, frames_of
 from data_prep.mini.other_hand import LooseScene, loose_picture
-from data_prep.mini.packages import PINS, cache_folder, fetch
+from data_prep.mini.packages import PINS, fetch
 from data_prep.mini.pictures import SEED, Picture
 from data_prep.mini.scenes import Group, Scene, picture_of
 from data_prep.mini.things import CONTRAST, STILL, drawing, lot

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from cma import require
-from cma.files import read_jsonl, replacing, write_whole
+from cma.files import cache_folder, read_jsonl, replacing, write_whole
 from data_prep.media import one_by_one
 from data_prep.mini.drawings import render, to_svg
 from data_prep.mini.emoji import Words, has_skin_tone, read_words
-from data_prep.mini.packages import PINS, cache_folder, fetch
+from data_prep.mini.packages import PINS, fetch
 
 SIZE = 80  # pixels, rendered once; the views and scenes of training are drawn from it
 PART = 500  # drawings that a process renders at a time

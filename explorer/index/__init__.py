@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the lazy names, for type checkers
     from .ask import MediaIndex as MediaIndex
     from .copies import fold as fold
     from .copies import picture_hash as picture_hash
-    from .embed import Turn as Turn
+    from .embed import WhenIdle as WhenIdle
     from .listing import SUFFIXES as SUFFIXES
     from .listing import MediaFile as MediaFile
     from .listing import Where as Where
@@ -33,7 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "copies": ["fold", "picture_hash"],
         "ask": ["MediaIndex"],
-        "embed": ["Turn"],
+        "embed": ["WhenIdle"],
         "listing": ["MediaFile", "SUFFIXES", "Where", "find", "kind_of", "taken"],
         "moments": ["IndexConfig", "frames_of"],
     },

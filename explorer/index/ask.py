@@ -186,20 +186,20 @@ class MediaIndex:
         source: embed.Source,
         folder: str | Path | None,
         max_files: int | None,
-        turn: embed.Turn,
+        when_idle: embed.WhenIdle,
     ) -> Generator[tuple[MediaIndex, int, int]]:
         """Do what `build` does with the model of this index, the newest files first, and yield the
         index so far, how many files are done, and how many there are. Each batch is embedded within
-        a `turn`. Raises ValueError if the model's weights change meanwhile.
+        `when_idle`. Raises ValueError if the model's weights change meanwhile.
         """
 
         @contextmanager
         def held() -> Iterator[None]:
-            with turn(), self.using():
+            with when_idle(), self.using():
                 yield
 
         steps = embed.grow(
-            self.model, source, self.table.header, folder, max_files=max_files, turn=held
+            self.model, source, self.table.header, folder, max_files=max_files, when_idle=held
         )
         with closing(steps):
             for step in steps:
@@ -581,10 +581,10 @@ class MediaIndex:
 
     def _compare(self, text: Tensor, items: Tensor) -> Tensor:
         """Return the cosine [T, V] of every text [T, D] with items [V], by all their frames."""
-        scores = self._compare_means(text, items)  # exact for one frame
-        if self.config.similarity == "mean_pooled":
-            return scores
-        _, lengths = self.table.compared(items)
+        if self.config.similarity == "mean_pooled" or not len(items):
+            return self._compare_means(text, items)
+        means, lengths = self.table.compared(items)
+        scores = F.normalize(text, dim=1) @ means.T  # exact for one frame
         # items with the same number of frames need no padding
         for length in lengths[lengths > 1].unique().tolist():
             for block in (lengths == length).nonzero().flatten().split(BLOCK):

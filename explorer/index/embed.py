@@ -44,7 +44,7 @@ Source = RetrievalDataset | str | Path
 # the result of reading a file: pixels [F, 3, H, W], an error, or None if we have its embeddings
 Read: TypeAlias = Tensor | MediaError | None
 # within which a batch is embedded, so that others may use the model between two batches
-Turn = Callable[[], AbstractContextManager]
+WhenIdle = Callable[[], AbstractContextManager]
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def grow(
     shard: tuple[int, int] = (0, 1),
     shared: bool = False,
     max_files: int | None = None,
-    turn: Turn | None = None,
+    when_idle: WhenIdle | None = None,
 ) -> Generator[Step]:
     """List the files of a source, update the table at an address, and yield how far this is after
     every file; see `MediaIndex.build`.
 
-    A `shared` table is never replaced. With a `turn` the newest files come first, and the model is
-    held only within it, otherwise until the end.
+    A `shared` table is never replaced. With `when_idle` the newest files come first, and the model
+    is held only within it, otherwise until the end.
     """
     number, count = shard
     if not 0 <= number < count:
@@ -78,11 +78,11 @@ def grow(
     root, files, problems = found(source, max_files)
     uri = address(uri)
     with writing(uri, shard):
-        building = Building(model, Table.new(uri, header, root), root, turn)
+        building = Building(model, Table.new(uri, header, root), root, when_idle)
         if uri != MEMORY:
             building.take_over(shared, whole=count == 1)
         own = files[number::count]
-        if turn:
+        if when_idle:
             own.sort(key=lambda file: -modified(root / file.media))
         # a moment belongs to the shard of its clip
         others = {file.key for file in files} - {file.key for file in own}
@@ -122,10 +122,10 @@ class Building:
     """
 
     def __init__(
-        self, model: RetrievalModel, table: Table, root: Path, turn: Turn | None = None
+        self, model: RetrievalModel, table: Table, root: Path, when_idle: WhenIdle | None = None
     ) -> None:
         self.model = model
-        self.turn = turn
+        self.when_idle = when_idle
         self.table = table
         self.config = table.header.config
         self.root = root
@@ -214,7 +214,7 @@ class Building:
         bar = tqdm(desc="index", total=len(files), unit="file", mininterval=1)
         reading = closing(self._embed_files(files))
         with ExitStack() as stack:
-            if not self.turn:
+            if not self.when_idle:
                 stack.enter_context(self.model.using(self.model.active, self.model.scale))
             stack.enter_context(bar)
             read = stack.enter_context(reading)
@@ -290,7 +290,7 @@ class Building:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
 
             def begin() -> list[tuple[int, Future]]:
-                some = islice(rest, POLITE if self.turn else FILES)
+                some = islice(rest, POLITE if self.when_idle else FILES)
                 return [(at, pool.submit(self._tried, self._read, file)) for at, file in some]
 
             try:
@@ -325,8 +325,8 @@ class Building:
                     yield moment, read[number] if isinstance(read, list) else read
 
     def _embed(self, how: Callable[..., list[Tensor]], *read: object) -> list[Tensor]:
-        """Return what one of the functions below embeds, in this build's turn."""
-        with self.turn() if self.turn else nullcontext():
+        """Return what one of the functions below embeds, within `when_idle`."""
+        with self.when_idle() if self.when_idle else nullcontext():
             return how(self.model, *read)
 
     def _tried(self, read: Callable[..., tuple], file: MediaFile, *more: object) -> tuple:

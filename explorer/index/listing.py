@@ -78,13 +78,14 @@ class MediaFile:
 class Where:
     """A filter of items: those of a `kind` (None: both) below a `folder`, with a `date` in a
     `year`, whose names (folders included) and first captions contain every word of `name` (ignoring
-    case).
+    case); with `media`, only those with one of these paths.
     """
 
     kind: Literal["image", "video"] | None = None
     folder: str = ""
     year: int | None = None
     name: str = ""
+    media: tuple[str, ...] = ()
 
 
 EVERYWHERE = Where()

@@ -173,6 +173,9 @@ def condition(where: Where) -> str:
         wanted.append(f"starts_with(folder, {sql(below)})")
     if where.year is not None:
         wanted.append(f"year = {where.year}")
+    if where.media:
+        paths = ", ".join(f"X'{path.encode(*BYTES).hex()}'" for path in where.media)
+        wanted.append(f"media IN ({paths})")
     words = normalize("NFC", where.name.lower()).split()
     wanted += [f"contains(words, {sql(word)})" for word in words]
     return " AND ".join(wanted) or "true"

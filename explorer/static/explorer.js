@@ -34,11 +34,11 @@ const PAGE = `
       <select data-option="folders" data-part="folder" aria-label="folder"></select>
       <select data-option="years" data-part="year" aria-label="year"></select>
       <select data-part="order" aria-label="order"><option value="">best match</option><option value="date">newest</option></select>
-      <label><input type="checkbox" data-part="names">names first</label>
+      <label><input type="checkbox" data-part="names">names and texts first</label>
       <button type="button" data-option="adapters" data-part="compare" aria-expanded="false">Compare</button>
       <span class="cma-row" data-part="comparing" hidden>
         <fieldset class="cma-row" data-part="models"></fieldset>
-        <label>strength <input type="range" data-part="strength"><i data-part="amount"></i></label>
+        <label>strength <input type="range" data-part="strength"><datalist data-part="marks"></datalist><i data-part="amount"></i></label>
         <button type="button" data-option="missed" data-part="missed" aria-expanded="false">what CLIP misses</button>
       </span>
     </span>
@@ -199,9 +199,10 @@ function makeTile(column, hit, explorer, act) {
   const image = make("img", { alt: "" }), title = make("b", {}, middle(hit.title)), clip = hit.kind === "video";
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
   const there = newest ? null : column.elsewhere(hit), moved = there && `${there < hit.rank ? "▼" : "▲"}${count(there)}`;
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && match(hit.score), right, hit.named && "by its name", copies,
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && match(hit.score), right, hit.named && "by its name",
+    hit.said && `in its text: ${hit.said.slice(0, 3).join("")}`, copies,
     there && `rank ${count(there)} in the other model`];
-  const rank = [hit.rank, hit.right && "✓", hit.named && "name", there !== hit.rank && moved].filter(Boolean).join(" ");
+  const rank = [hit.rank, hit.right && "✓", hit.named && "name", hit.said && "text", there !== hit.rank && moved].filter(Boolean).join(" ");
   const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
   const info = newest ? [title] : [title, match(hit.score)];
@@ -590,9 +591,10 @@ class Viewer {
     this.picture.src = this.keep(addressOf(buffers[0]));
     const { captions, facts, file, path } = answer, { copies } = hit;
     const inWords = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
+    const [before, words, after] = hit.said ?? [], said = hit.said ? [make("h3", {}, "In its text"), make("p", {}, before, make("mark", {}, words), after)] : [];
     const seen = [make("h3", {}, "What the model saw"), photo(buffers[1], "the part that the model saw")];
     const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
-    this.about.append(...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
+    this.about.append(...said, ...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
     if (file !== null) this.offer(this.addressOf(file));
     if (hit.kind === "video") this.playFrom(answer.at ?? 0);
   }
@@ -733,12 +735,14 @@ class Explorer {
     this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
+    on(this.models, "change", () => this.name());
     for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
     for (const button of this.lists) on(button, "click", () => this.toggle(button));
     on(this.compare, "click", () => { this.compare.ariaExpanded = String(!(this.comparing.hidden = !this.comparing.hidden)); });
     on(this.sheet, "click", () => { this.sheet.ariaExpanded = String(this.filters.classList.toggle("cma-open")); });
     on(this.strength, "input", () => this.name());
+    this.strength.setAttribute("list", this.marks.id = `cma-marks-${crypto.getRandomValues(new Uint32Array(1))[0]}`);
     this.name();
     on(this.media, "change", () => this.choose(this.media.value));
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
@@ -752,7 +756,12 @@ class Explorer {
     on(this.box, "keydown", (event) => event.key === "Enter" && !event.isComposing && submit(event));  // for JupyterLab
   }
 
-  name() { this.amount.textContent = this.setup.strengths[this.strength.value]; }
+  name() {
+    const value = this.setup.strengths[this.strength.value], { keeps = {} } = this.choices ?? {};
+    const keepsMore = this.wanted().adapters.some((name) => keeps[name] === value);
+    this.amount.textContent = `${value}${value === 1 ? " as trained" : keepsMore ? " keeps more" : ""}`;
+    this.marks.replaceChildren(...[1, ...Object.values(keeps)].map((one) => new Option("", this.setup.strengths.indexOf(one))));
+  }
 
   key(event) {
     const { key, target } = event, typing = target.matches("input:not([type=checkbox]), select");
@@ -816,6 +825,7 @@ class Explorer {
     this.models.replaceChildren(make("legend", {}, "models"), ...[null, ...adapters].map(box));
     this.about = `Model ${model}.`;
     this.note.textContent = this.about;
+    this.name();
     if (this.view) this.restore(this.view);
     this.view = null;
     this.close();

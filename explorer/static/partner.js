@@ -281,10 +281,10 @@ class Media {
 
   /** What there is to choose from. */
   offer() {
-    const { items, about: { about, adapter, folders, examples }, adapters } = this;
+    const { items, about: { about, adapter, keeps, folders, examples }, adapters } = this;
     const years = [...new Set(items.map(({ year }) => year))].filter(Boolean).sort((one, other) => other - one);
     const kinds = [...new Set(items.map(({ kind }) => kind))].sort();
-    return { items: items.length, about, adapter, adapters, folders, examples, kinds, years, unread: 0, skipped: [] };
+    return { items: items.length, about, adapter, adapters, keeps, folders, examples, kinds, years, unread: 0, skipped: [] };
   }
 
   label(adapter, strength) {
@@ -456,7 +456,7 @@ export class Partner {
     const others = answers.length > 1 && !dated ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
       const { title, file, path, kind, ratio, date } = items[item];
-      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), title, file, path, kind, ratio,
+      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), said: null, title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
         date: date.slice(0, 10), ranks: others.map((one) => one.get(item) ?? null) };
     });

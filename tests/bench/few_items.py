@@ -1,5 +1,4 @@
-"""What an adapter gains that is trained on few captioned pictures: today's table in
-docs/own-captions.md.
+"""What an adapter gains from few captioned pictures: the table in docs/own-captions.md.
 
     python -m tests.bench.few_items                       # needs data/mini-flickr30k
     python -m tests.bench.few_items --seed 7 --draws 1    # pictures of another seed's world

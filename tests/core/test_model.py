@@ -1,3 +1,4 @@
+import json
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ import torch
 from PIL import ExifTags, Image
 
 from cma.adapter import AdapterConfig
+from cma.config import ReadConfig
 from cma.media import MediaError
 from cma.model import RetrievalModel
 from cma.patching import patch_of
@@ -70,19 +72,19 @@ def test_text_is_tokens_and_cut_captions_are_counted_and_told_once(model):
     long = "a man and a woman walking with a dog on the beach at night with a boat"
     with pytest.warns(UserWarning, match="1 of 2 captions exceed 16 tokens"):
         ids, cut = model.tokenize(["a cat", long])
-    assert cut == model.cut == 1
+    assert cut == 1
     assert ids.shape == (2, 16) and ids[:, 0].tolist() == [SOS, SOS]
     assert ids[1, -1] == EOS and EOS not in ids[1, :-1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         short, cut = model.tokenize(["a cat", "a small bird sings"], max_words=4)
-    assert short.shape == (2, 4) and cut == model.cut == 1
+    assert short.shape == (2, 4) and cut == 1
     assert short[1].tolist() == [
         *ids[1, :1].tolist(),
         *model.tokenize(["a small"])[0][0, 1:3].tolist(),
         EOS,
     ]
-    assert model.tokenize(["a cat"], max_words=99)[1] == model.cut == 0
+    assert model.tokenize(["a cat"], max_words=99)[1] == 0
 
 
 def test_many_texts_are_embedded_by_length_and_stay_in_order(model, monkeypatch):
@@ -265,6 +267,54 @@ def test_a_method_is_added_by_its_name_or_its_options(model):
 # ---- threads
 
 NAMES = ("cross-modal adapter", "LoRA", "full fine-tuning")
+
+
+def test_adapters_are_merged_to_their_weighted_mean(model, ids, tmp_path):
+    move(model.adapters["a"])
+    states = [model.adapters[name].state_dict() for name in ("a", "b")]
+    merged = model.average_adapters(["a", "b"], [3, 1], "c")
+    for key, value in merged.state_dict().items():
+        torch.testing.assert_close(value, 0.75 * states[0][key] + 0.25 * states[1][key])
+    acts = model.encode_text(ids)
+    model.save_adapter(tmp_path / "c", "c")
+    model.load_adapter(tmp_path / "c", "d")
+    assert torch.equal(model.encode_text(ids), acts)
+    model.average_adapters(["a", "d"], [1, 0], "e")  # one that was loaded, too
+    assert same_state(model.adapters["e"].state_dict(), states[0])
+
+
+def test_how_media_were_read_is_kept_if_all_were_read_so(model):
+    model.adapters["a"].reading = model.adapters["b"].reading = ReadConfig(max_frames=3)
+    model.add_adapter("other", ADAPTER)
+    assert model.average_adapters(["a", "b"], [1, 1], "c").reading == ReadConfig(max_frames=3)
+    assert model.average_adapters(["a", "other"], [1, 1], "d").reading is None
+
+
+def test_adapters_that_differ_in_more_than_their_numbers_are_not_merged(model, tmp_path):
+    model.add_adapter("lora", "LoRA", rank=2)
+    model.add_adapter("wider", ADAPTER, bottleneck_dim=5)
+    model.save_adapter(tmp_path / "far", "a")
+    about = tmp_path / "far" / "adapter_config.json"
+    config = json.loads(about.read_text())
+    config["backbone"]["revision"] = "another"
+    about.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="trained on"):
+        model.load_adapter(tmp_path / "far", "far")
+    before = list(model.adapters)
+    for names, weights, said in (
+        (["a", "lora"], [1, 1], "adapter 'lora': .*one method"),
+        (["a", "wider"], [1, 1], "adapter 'wider': .*'bottleneck_dim': 5.*the same options"),
+        (["a", "far"], [1, 1], "adapter 'far': trained on .*another.*this backbone"),
+        (["a", "gone"], [1, 1], "no adapter 'gone'"),
+        (["a", "b"], [1], "expected 2 numbers"),
+        (["a", "b"], [2, -1], "expected 2 numbers"),
+        (["a", "b"], [0, 0], "not all 0"),
+        (["a", "b"], [1, float("nan")], "expected 2 numbers"),
+        ([], [], "expected 0 numbers"),
+    ):
+        with one_line(ValueError, said):
+            model.average_adapters(names, weights, "c")
+    assert list(model.adapters) == before
 
 
 def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model):

@@ -2,8 +2,17 @@
 
 import pytest
 
+from explorer import pictures
 from tests.toy_galleries import build_galleries
 from tests.toy_media import write_clip, write_picture
+
+
+@pytest.fixture(autouse=True)
+def previews(tmp_path_factory, monkeypatch):
+    """A cache folder of its own for the previews of each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr(pictures, "cache_folder", lambda: folder)
+    return folder / "previews"
 
 
 @pytest.fixture(scope="module")

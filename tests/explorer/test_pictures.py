@@ -1,6 +1,8 @@
 """Figures of answers, and previews that can be decoded: small, upright, of the right speed."""
 
 import io
+import os
+from unittest import mock
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -142,6 +144,72 @@ def test_the_preview_of_a_clip_is_its_moment_or_its_middle(tmp_path):
         write_picture(tmp_path / "frames" / f"{i}.png", i, size=(301, 99))
     middle = pictures.still(tmp_path / "frames", clip(tmp_path / "frames"))
     assert middle.getpixel((10, 10)) == (0, 128, 0)
+
+
+def spied(monkeypatch) -> list[tuple]:
+    """The frames that are decoded of clips: (time, exact)."""
+    really, asked = pictures.frame_at, []
+
+    def frame_at(path, at, start, end, exact):
+        asked.append((at, exact))
+        return really(path, at, start, end, exact=exact)
+
+    monkeypatch.setattr(pictures, "frame_at", frame_at)
+    return asked
+
+
+def test_a_preview_is_made_once_and_the_exact_frame_only_when_it_is_large(
+    tmp_path, monkeypatch, previews
+):
+    asked = spied(monkeypatch)
+    path = write_film(tmp_path / "film.mp4", [])
+    film = clip(path, digest="1")
+    first = pictures.thumbnail(path, film, 2.5)
+    assert pictures.thumbnail(path, film, 2.5) == first  # read again
+    assert asked == [(2.5, False)]
+    assert [one.read_bytes() for one in previews.iterdir()] == [first]
+    assert pictures.thumbnail(path, film, 4.5) != first
+    pictures.copy_of(path, film, pictures.LARGE, 2.5)
+    assert asked == [(2.5, False), (4.5, False), (2.5, True)]
+    pictures.thumbnail(path, clip(path))  # a file that was sent
+    assert len([*previews.iterdir()]) == 2
+
+
+def test_previews_that_were_not_used_for_longest_make_room(tmp_path, monkeypatch, previews):
+    def shown(number):
+        path = write_picture(tmp_path / f"{number}.png", number)
+        return pictures.thumbnail(path, image(path, digest=str(number)))
+
+    times = iter(range(100))
+    monkeypatch.setattr(pictures.time, "monotonic", lambda: next(times) * pictures.EVERY)
+    kept = len(shown(1))
+    (old,) = previews.iterdir()
+    os.utime(old, (1, 1))
+    monkeypatch.setattr(pictures, "ROOM", 2 * kept + kept // 2)
+    shown(2)
+    assert old in previews.iterdir()
+    shown(1)
+    assert old.stat().st_mtime > 2  # used, so no longer the oldest
+    (other,) = {*previews.iterdir()} - {old}
+    os.utime(other, (2, 2))
+    newest = shown(3)
+    assert other not in previews.iterdir()
+    assert newest in [one.read_bytes() for one in previews.iterdir()]
+    assert sum(one.stat().st_size for one in previews.iterdir()) <= pictures.ROOM
+
+
+@pytest.mark.parametrize("fault", ["a file", "full"])
+def test_previews_are_shown_though_the_cache_cannot_be_written(
+    tmp_path, monkeypatch, previews, fault
+):
+    if fault == "a file":
+        previews.write_text("no folder")
+    else:
+        full = OSError(28, "No space left on device")
+        monkeypatch.setattr(pictures, "write_whole", mock.Mock(side_effect=full))
+    path = write_picture(tmp_path / "p.png", 1)
+    for _ in range(2):
+        assert thumbnail_of(path, digest="1").size == (40, 32)
 
 
 def test_a_new_content_has_a_new_preview_and_what_is_gone_is_an_error(tmp_path):

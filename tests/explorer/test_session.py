@@ -135,6 +135,37 @@ def test_it_needs_galleries_a_sensible_k_and_no_browser(galleries):
     json.dumps(shown.setup)
 
 
+def test_a_search_shows_the_words_leads_to_their_second_and_keeps_each_cosine(tmp_path, of_folder):
+    for number in range(6):
+        write_picture(tmp_path / f"{number}.png", number)
+    write_film(tmp_path / "film.mp4", [])
+    subtitle = "1\n00:00:05,500 --> 00:00:06,000\nand then the\nfox sleeps\n"
+    (tmp_path / "film.srt").write_text(subtitle)
+    (tmp_path / "notes.csv").write_text("file_name,text\n4.png,a red fox\n")
+    front = of_folder(tmp_path)
+    plain = front.search("fox")["columns"][0]["hits"]
+    found = front.search("fox", names=True)["columns"][0]["hits"]
+    assert {hit["file"] for hit in found[:2]} == {"film.mp4", "4.png"}
+    said = {hit["file"]: hit["said"] for hit in found}
+    assert said["4.png"] == ["a red ", "fox", "", None]
+    assert said["film.mp4"] == ["and then the ", "fox", " sleeps", 5.5] and said["0.png"] is None
+    cosines = {hit["file"]: hit["score"] for hit in plain}
+    assert {hit["file"]: hit["score"] for hit in found} == cosines
+    assert all(hit["said"] is None for hit in plain)
+    film = next(hit["item"] for hit in found if hit["file"] == "film.mp4")
+    assert front.ask("open", column="zero-shot", item=film)[0]["at"] == 5.5
+    only = front.search("fox", names=True, kind="image")["columns"][0]["hits"]
+    assert only[0]["file"] == "4.png" and "film.mp4" not in {hit["file"] for hit in only}
+
+
+@pytest.mark.parametrize(("strength", "keeps"), [(None, {}), (0.55, {"a": 0.5}), (1.0, {})])
+def test_the_strength_of_an_adapters_card_is_told_as_a_step(
+    front, galleries, monkeypatch, strength, keeps
+):
+    monkeypatch.setattr(galleries["pictures"].model.adapters["a"], "strength", strength)
+    assert front.ask("media")[0]["keeps"] == keeps
+
+
 def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     gallery = galleries["pictures"]
     found = front.search("a red cat")

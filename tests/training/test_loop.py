@@ -260,7 +260,9 @@ def test_queries_in_another_thread_change_nothing(train_set, config, make_model,
 def test_a_folder_is_no_split_and_a_dict_no_config(folder, train_set, config, make_model):
     model = make_model()
     for wrong in (str(folder), folder):
-        with pytest.raises(ValueError, match=r'cma.load_dataset\(folder, "train"\), not .{9,40}$'):
+        with pytest.raises(
+            ValueError, match=r'load_dataset\(folder, "train"\) or .*, not .{9,40}$'
+        ):
             cma.train(model, wrong, config)
         with pytest.raises(
             TypeError, match=r"expected a split, `cma.load_dataset\(folder, split\)`, not"

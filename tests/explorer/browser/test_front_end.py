@@ -314,6 +314,21 @@ def test_a_cancelled_change_of_the_strength_is_put_back(front):
     assert front.control("strength").input_value() == "2", "the results are those of strength 1"
 
 
+def test_the_slider_says_what_a_strength_means(front):
+    front.offer(adapters=["a", "b"], keeps={"a": 0.5})
+    amount = front.root.locator("[data-part=amount]")
+    expect(amount).to_have_text("1 as trained")
+    front.set_strength(1)
+    expect(amount).to_have_text("0.5 keeps more")
+    front.set_strength(0)
+    expect(amount).to_have_text("0")
+    slider = front.control("strength")
+    assert slider.evaluate("(one) => [...one.list.options].map((mark) => mark.value)") == ["2", "1"]
+    front.set_strength(1)
+    front.root.get_by_role("checkbox", name="a", exact=True).uncheck()
+    expect(amount).to_have_text("0.5")
+
+
 def test_the_address_holds_all_that_decides_the_results(front):
     offer = {"folders": ["in"], "kinds": ["image", "video"], "years": [2024, 2020]}
     front.offer(**offer)
@@ -527,6 +542,20 @@ def test_long_names_are_cut_in_the_middle(front):
     shown = front.tiles.first.locator("b").text_content()
     assert len(shown) == 61 and shown.startswith("holiday ") and shown.endswith(" beach.jpg")
     assert front.tiles.first.get_attribute("aria-label").startswith(f"1. {name}")
+
+
+def test_a_result_that_a_text_found_shows_which_words(front):
+    front.begin([{"key": "cat", "said": ["then the <b>", "fox", " sleeps", 5.5]}, {"key": "dog"}])
+    said = "in its text: then the <b>fox sleeps"
+    assert said in front.tiles.first.get_attribute("aria-label")
+    assert "text" not in front.tiles.nth(1).get_attribute("aria-label")
+    front.tiles.first.click()
+    front.answer_open()
+    expect(front.viewer.get_by_role("heading", name="In its text")).to_be_visible()
+    expect(front.viewer.locator("mark")).to_have_text("fox")
+    expect(front.viewer.locator("p", has=front.page.locator("mark"))).to_have_text(
+        "then the <b>fox sleeps"
+    )
 
 
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}

@@ -22,7 +22,7 @@ Like = str | Path | MediaFile  # the path of a picture or clip, or one of the me
 # the indexes of one set of media by the model's label, such as "zero-shot"
 Indexes = Mapping[str, MediaIndex]
 EVERYWHERE = Where()
-SEEN, MAX_CAPTIONS = 264, 5000  # longer side in pixels of an explained frame; captions compared
+SEEN, MAX_CAPTIONS = 264, 500  # longer side in pixels of an explained frame; captions compared
 MAX_SCORES = 2**26  # held at once when captions are compared with all items
 BYTES_A_LETTER = 1.5  # a tokenizer with this many tokens per letter does not know the script
 REPEATED = 8  # look at this many times the wanted captions, since some may be equal
@@ -31,7 +31,7 @@ REPEATED = 8  # look at this many times the wanted captions, since some may be e
 @dataclass(frozen=True)
 class Hit:
     """A result: its rank (from 1), item, cosine and file; whether the query is its caption; its
-    copies, and the other moments of its clip, best first.
+    copies.
     """
 
     rank: int
@@ -40,7 +40,6 @@ class Hit:
     file: MediaFile
     right: bool
     alike: tuple[int, ...] = ()
-    moments: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class Answer:
     cut: bool  # whether the query is too long for the text tower
     moments: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     foreign: bool = False  # whether the query is in a script that the tokenizer does not know
+    dated: bool = False  # whether the results are ordered by date, the newest first
 
     @cached_property
     def hits(self) -> tuple[Hit, ...]:
@@ -69,8 +69,8 @@ class Answer:
 
     @cached_property
     def right_rank(self) -> int | None:
-        """The rank of the first right result, or None if none is known."""
-        places = enumerate(self.ranked, start=1) if self.right else ()
+        """The rank of the first right result, or None if none is known, or by date."""
+        places = enumerate(self.ranked, start=1) if self.right and not self.dated else ()
         return next((rank for rank, (item, *_) in places if item in self.right), None)
 
     @cached_property
@@ -87,12 +87,10 @@ class Answer:
         hits = []
         ranked = self.ranked[start : start + k]
         items = [item for item, *_ in ranked]
-        behind = [(*alike, *self.moments.get(item, ())) for item, _, alike in ranked]
-        files = self.index.files[[*items, *chain(*behind)]][: len(items)]
+        files = self.index.files[[*items, *chain(*(alike for *_, alike in ranked))]][: len(items)]
         numbered = enumerate(zip(ranked, files, strict=True), start + 1)
         for rank, ((item, score, alike), file) in numbered:
-            moments = self.moments.get(item, ())
-            hits.append(Hit(rank, item, score, file, item in self.right, alike, moments))
+            hits.append(Hit(rank, item, score, file, item in self.right, alike))
         return tuple(hits)
 
 

@@ -36,16 +36,23 @@ def newest_first(items: np.ndarray, dates: np.ndarray) -> list[int]:
 def newest(dates: Dates, k: int, where: Where) -> Answer:
     """Return the media of an index that match `where`, the newest first.
 
-    There is no query to compare them with, so their cosines are 0.
+    There is no query to compare them with, so their cosines are 0. Copies are one result.
     """
     start = time.perf_counter()
     index, items = dates.index, dates.firsts
     if where != EVERYWHERE:
         items = np.intersect1d(items, index.inside(where))
-    ranked: list[tuple[int, float, tuple[int, ...]]] = [
-        (item, 0.0, ()) for item in dates.newest(items)
-    ]
-    return Answer(index, "", k, ranked, frozenset(), time.perf_counter() - start, False)
+    copies = index.copies(dates.newest(items))
+    ranked = [(item, 0.0, tuple(alike)) for item, (_, *alike) in copies.items()]
+    seconds = time.perf_counter() - start
+    return Answer(index, "", k, ranked, frozenset(), seconds, False, dated=True)
+
+
+def matching(answer: Answer) -> Answer:
+    """Leave out the results whose cosine is nearer to the median of all than to the best."""
+    scores = np.array([score for _, score, _ in answer.ranked])
+    count = (scores >= (scores[0] + np.median(scores)) / 2).sum() if len(scores) else 0
+    return replace(answer, ranked=answer.ranked[:count])
 
 
 def by_date(answer: Answer) -> Answer:
@@ -53,7 +60,8 @@ def by_date(answer: Answer) -> Answer:
     held = {one[0]: one for one in answer.ranked}
     items = np.array(list(held), int)
     dates = answer.index.table.column("date", torch.from_numpy(items)).astype("S")
-    return replace(answer, ranked=[held[item] for item in newest_first(items, dates)])
+    ranked = [held[item] for item in newest_first(items, dates)]
+    return replace(answer, ranked=ranked, dated=True)
 
 
 def first(named: Answer, answer: Answer) -> Answer:

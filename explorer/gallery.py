@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-import time
 from collections.abc import Generator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -68,9 +67,10 @@ class Gallery:
 
     def start(self) -> None:
         """List the files, and embed them in a thread; meanwhile the indexes hold what is embedded
-        so far, and `listing` holds all. Then follow the folder. Raises as `find`.
+        so far, and `listing` holds all. Then follow the folder. Does nothing if an index is there
+        already. Raises as `find`.
         """
-        if self.is_open or self.growth:
+        if self.is_open or self._indexes:
             return
         keys = list(dict.fromkeys([_key(None, 1.0), _key(self.adapter, 1.0)]))
         self.growth = Growth(self, keys)
@@ -87,6 +87,17 @@ class Gallery:
         """Stop what `start` began; what is embedded is kept."""
         if self.growth:
             self.growth.stop()
+
+    def _finish(self) -> None:
+        """Embed at once what `start` has not embedded yet."""
+        if self.growth is None or self.growth.is_done:
+            return
+        self.stop()
+        self.growth.done = self.growth.total
+        for key in self.growth.keys:
+            del self._indexes[key]
+            self.index(*key)
+        self.growth.finish()
 
     @property
     def watched(self) -> Path | None:
@@ -115,13 +126,17 @@ class Gallery:
         before, self._indexes[key] = self._indexes[key], index
         return before.table is not index.table
 
-    def index(self, adapter: str | None = None, scale: float = 1.0) -> MediaIndex:
+    def index(
+        self, adapter: str | None = None, scale: float = 1.0, so_far: bool = False
+    ) -> MediaIndex:
         """Return the index for an adapter at a scale; None or scale 0 means CLIP alone.
 
-        It is built again if the adapter has been trained since. Raises like `MediaIndex.build` and
-        `set_adapter`.
+        It is built again if the adapter has been trained since. `so_far`: take what `start` has
+        embedded until now. Raises like `MediaIndex.build` and `set_adapter`.
         """
         key = _key(adapter, scale)
+        if not so_far:
+            self._finish()
         with self.model.using(*key):
             known = self._indexes.get(key)
             if known is None or known.weights.changed(self.model):
@@ -158,18 +173,21 @@ class Gallery:
         return isinstance(self.source, MediaIndex)
 
     def first(self) -> MediaIndex:
-        """Return the open index, or else CLIP's index."""
-        return self.source if isinstance(self.source, MediaIndex) else self.index()
+        """Return the open index, or else CLIP's index so far."""
+        return self.source if isinstance(self.source, MediaIndex) else self.index(so_far=True)
 
-    def indexes(self, adapters: Sequence[str | None], scale: float = 1.0) -> dict[str, MediaIndex]:
-        """Return the indexes for several adapters by label, in the order given, each once.
+    def indexes(
+        self, adapters: Sequence[str | None], scale: float = 1.0, so_far: bool = False
+    ) -> dict[str, MediaIndex]:
+        """Return the indexes for several adapters by label, in the order given, each once; `so_far`
+        as for `index`.
 
         An open index is the only one.
         """
         if isinstance(self.source, MediaIndex):
             made = self.source.header
             return {label(made.adapter, made.built_with.scale): self.source}
-        return {label(name, scale): self.index(name, scale) for name in adapters}
+        return {label(name, scale): self.index(name, scale, so_far) for name in adapters}
 
     def _kept(self, adapter: str | None, scale: float) -> Path | None:
         """Return the folder of one index, None if it stays in memory."""
@@ -199,13 +217,6 @@ class Gallery:
         with contextlib.suppress(OSError, ValueError), self.model.using(adapter, scale):
             return len(MediaIndex.load(kept, self.model)) if kept else 0
         return 0
-
-    def pace(self) -> float:
-        """Estimate the seconds to read and embed a frame."""
-        index, there = self.first(), self.shown()
-        start = time.perf_counter()
-        index.vector_of(there.files[0])
-        return (time.perf_counter() - start) / there.length(0)
 
     def shown(self) -> MediaIndex:
         """Return an index of all media, which may be without embeddings."""

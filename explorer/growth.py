@@ -125,6 +125,10 @@ class Growth:
                     self.done = min(sum(done.values()) // len(done), self.total - 1)
                     if fresh or self._due():
                         self._tell(fresh)
+        self.finish()
+
+    def finish(self) -> None:
+        """Note that all is embedded, and tell it."""
         self.done = self.total
         self.gallery.listing = None  # the index says more
         self._tell(fresh=True)

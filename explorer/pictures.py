@@ -89,7 +89,7 @@ def make_room(folder: Path, number: float) -> None:
 
 @lru_cache(maxsize=65536)
 def ratio(path: Path, file: MediaFile) -> float:
-    """Return a picture's width / height from its header; 4 / 3 for clips and unreadable files."""
+    """Return the width / height of a picture or clip as it is shown; 4 / 3 if it is unreadable."""
     # a decoder can raise anything
     with (
         contextlib.suppress(Exception),
@@ -98,6 +98,13 @@ def ratio(path: Path, file: MediaFile) -> float:
     ):
         turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
         return (picture.height / picture.width) ** (1 if turned else -1)
+    # what is left are films, and folders of frames
+    with contextlib.suppress(Exception):
+        import av
+
+        with open_media(path) as stream, av.open(stream) as film:
+            frame = next(film.decode(video=0))
+            return (frame.height / frame.width) ** (1 if frame.rotation % 180 else -1)
     return 4 / 3
 
 

@@ -3,12 +3,12 @@
 import contextlib
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -22,6 +22,7 @@ Sound = av.AudioFrame
 BEFORE, LONG = 5, 30  # seconds of a part before the moment, and of the whole part
 SIDE, MAX_RATE = 640, 30  # longer side in pixels and most frames a second of a part
 SLOW = 10  # frames a second of an animation or a folder of frames
+BEST = 5  # moments that are shown as pictures
 END = 0.05  # seconds before the end at which the last frame is shown
 HELD = 60  # frames to read before we know whether a clip has both pictures and sound
 TICKS = Fraction(1, 90_000)  # the unit of times in a part
@@ -56,6 +57,22 @@ def times(path: Path, file: MediaFile, frames: int, config: IndexConfig) -> list
         return [first + place / rate for place in media.frame_indices(considered, frames)]
     step = (last - first) / (frames if frames < config.max_frames else max(1, frames - 1))
     return [min(first + step * place, max(first, last - END)) for place in range(frames)]
+
+
+def best(strip: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
+    """Return at most `BEST` moments of a clip's [(seconds, cosine), …], the best first.
+
+    They are at least a tenth of the clip apart; without cosines they are evenly spread.
+    """
+    if not strip or strip[0][1] is None:
+        step = max(1, math.ceil(len(strip) / BEST))
+        return [*strip[::step]]
+    apart = (strip[-1][0] - strip[0][0]) / 10
+    found: list[tuple[float, float | None]] = []
+    for one in sorted(strip, key=lambda one: -cast(float, one[1])):
+        if len(found) < BEST and all(abs(one[0] - other[0]) >= apart for other in found):
+            found.append(one)
+    return found
 
 
 def part(

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import cast
 from weakref import WeakSet
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
 from cma import RetrievalModel
+from cma.backbone import PHOTOGRAPHS
 from cma.media import shown_name
 from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
@@ -37,8 +39,10 @@ MAX_FOUND = 4  # searches whose results are kept, because one widget may be show
 READERS = ThreadPoolExecutor(2, "cma-previews")  # for all sessions of a process
 PLAYERS = ThreadPoolExecutor(1, "cma-clips")
 HEADERS = ThreadPoolExecutor(8, "cma-headers")
+# what to do where `mini` is asked about one's own media
+FETCH = f"; `hf download {PHOTOGRAPHS}`, then start again, searches photographs"
 LATE = 0.5  # seconds for which results wait for the shapes of their files
-OURS = "search", "missed", "why", "cost"  # a newer request of one of these cancels older ones
+OURS = "search", "missed", "why"  # a newer request of one of these cancels older ones
 
 # a message of the front end: what to "do", and the "id" of the search that it belongs to
 Wanted = dict
@@ -87,6 +91,24 @@ class Found:
             frames = F.normalize(frames, dim=1)
         return times[int((frames @ self.vector).argmax())]
 
+    def strip(self, item: int) -> list[tuple[float, float | None]]:
+        """The times (seconds) of all compared frames of an item's clip, with their cosines to the
+        query (None without one); empty if the times are unknown.
+        """
+        index = self.answer.index
+        clips = index.column("clip")
+        items = np.flatnonzero(clips == clips[item]).tolist() if clips[item] else [item]
+        found: dict[float, float | None] = {}
+        for one in items:
+            if (times := self.times(one)) is None:
+                return []
+            if self.vector is None:
+                found |= dict.fromkeys(times)
+            else:
+                cosines = F.cosine_similarity(index.frames(one).float(), self.vector[None])
+                found |= dict(zip(times, cosines.tolist(), strict=True))
+        return sorted(found.items())
+
 
 Columns = dict[str, Found]  # the answers to a query, by the labels of the models
 
@@ -95,7 +117,8 @@ class Session:
     """Answers one front end about galleries by their names; `send` takes (content, buffers).
 
     It sends `k` results of each model at a time. `on_page`: the page runs on this computer, so it
-    can open files and show them in their folders. Raises ValueError without galleries, or for k
+    can open files and show them in their folders. `at_once`: answer from what is embedded so far
+    (`Gallery.start`). Raises ValueError without galleries, or for k
     outside 1 to `MAX_HITS`.
     """
 
@@ -106,12 +129,14 @@ class Session:
         k: int = 60,
         send: Callable = lambda content, buffers=None: None,
         on_page: bool = False,
+        at_once: bool = False,
     ) -> None:
         if not galleries:
             raise ValueError("no galleries were given; expected at least one, by its name")
         if not 1 <= k <= MAX_HITS:
             raise ValueError(f"k={k}: expected at least one result and at most {MAX_HITS}")
         self.galleries, self.k, self.send = dict(galleries), k, send
+        self.at_once = at_once
         self.opened: dict[str, Path] = {}  # the files that were shown large, by number
         self._found: dict[int, Columns] = {}  # by the ids of the last searches
         self._arrivals = Arrivals()
@@ -139,7 +164,7 @@ class Session:
             self._tasks.add(task := Task(do, model, job, partial(self._report, wanted)))
             task.report(0, 0)
             worker().thread.submit(task.run)
-        elif do in ("thumbs", "open", "copy", "reveal"):
+        elif do in ("thumbs", "open", "moments", "copy", "reveal"):
             READERS.submit(self._guarded, wanted, buffers)
         elif do == "clip":
             self._playing = wanted
@@ -165,7 +190,7 @@ class Session:
     def _guarded(self, wanted: Wanted, given: object) -> None:
         """Handle a request, or send its error in one line; ignore requests about an old search."""
         try:
-            new = wanted["do"] in ("media", "search", "missed", "file", "cost")
+            new = wanted["do"] in ("media", "search", "missed", "file")
             if (about := given if new else self._found.get(wanted["id"])) is not None:
                 getattr(self, f"_{wanted['do']}")(wanted, about)
         except Exception as error:
@@ -177,8 +202,10 @@ class Session:
     # ---- with the model
 
     def _media(self, wanted: Wanted, _: Task) -> None:
-        """Send the choices that a gallery offers; a new gallery is embedded first."""
+        """Send the choices that a gallery offers; unless `at_once`, a new one is embedded first."""
         gallery = self.galleries[wanted["media"]]
+        if self.at_once:
+            gallery.start()
         self.send({"is": "media", **wanted, **self._offer(gallery)})
         if gallery.growth:
             gallery.growth.listeners.add(self)
@@ -200,11 +227,12 @@ class Session:
     def _offer(self, gallery: Gallery) -> dict:
         """Return what a gallery offers to choose from."""
         index, model = gallery.shown(), gallery.model
+        name, own = model.clip.config.name_or_path, gallery.watched and not gallery.adapter
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
         kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
         return {
             "items": len(index),
-            "about": backbone_text(model.clip.config.name_or_path),
+            "about": backbone_text(name) + (FETCH if name == "mini" and own else ""),
             "adapter": gallery.adapter,
             "adapters": [] if gallery.is_open else list(model.adapters),
             "keeps": {} if gallery.is_open else keeps(model),
@@ -223,7 +251,7 @@ class Session:
         pictured = []
         if wanted["text"].strip() or wanted["like"] or wanted["file"]:
             task.total = gallery.frames(*chosen)
-            indexes = gallery.indexes(*chosen)
+            indexes = gallery.indexes(*chosen, so_far=True)
             first = next(iter(indexes.values()))
             like = self._like(gallery.shown(), wanted)
             said = gallery.texts.matching(_parts(wanted)[0]) if wanted["names"] else {}
@@ -251,7 +279,7 @@ class Session:
         asked = index, text, self.k, like, without
         answer = answers.ask(*asked, where, folded=True)
         if wanted["order"] == "date":
-            answer = browse.by_date(answer)
+            answer = browse.matching(answer)
         vector: Tensor | None = None
         named: frozenset[int] = frozenset()
         if text and wanted["names"]:
@@ -261,6 +289,8 @@ class Session:
                 by_text = answers.ask(*asked, replace(where, media=tuple(said)), folded=True)
                 answer = browse.first(by_text, answer)
             answer = browse.first(by_name, answer)
+        if wanted["order"] == "date":
+            answer = browse.by_date(answer)
         if (text or like) and answer.ranked and index.column("is_clip").any():
             query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
             vector = query[0]
@@ -286,10 +316,11 @@ class Session:
             hits = []
             for hit, ratio in zip(piece, _ratios(files), strict=True):
                 ranks = [other.answer.rank_of.get(hit.item) for other in found.values()]
+                compared = len(found) > 1 and not answer.dated
                 own = {
                     "named": hit.item in one.named,
                     "said": one.said.get(hit.file.media),
-                    "ranks": ranks if len(found) > 1 else [],
+                    "ranks": ranks if compared else [],
                 }
                 hits.append(_hit(answer.index, hit, ratio) | own)
             about = {
@@ -298,8 +329,8 @@ class Session:
                 "ranked": len(answer.ranked),
                 "right": answer.right_rank,
                 "label": label,
-                "zero": label == ZERO_SHOT,
                 "newest": one.newest,
+                "dated": answer.dated,
                 "seconds": answer.seconds,
                 "cut": answer.cut,
                 "foreign": answer.foreign,
@@ -307,13 +338,6 @@ class Session:
             columns.append(about)
         about = {"is": "hits", "id": wanted["id"], "start": wanted["start"], "columns": columns}
         self.send(about, pictured)
-
-    def _cost(self, wanted: Wanted, _: Task) -> None:
-        """Send how many frames a search still has to embed, and the seconds that this takes."""
-        gallery = self.galleries[wanted["media"]]
-        frames = gallery.frames(wanted["adapters"], wanted["strength"])
-        seconds = frames * gallery.pace() if frames else 0
-        self.send({"is": "cost", **wanted, "frames": frames, "seconds": seconds})
 
     def _why(self, wanted: Wanted, found: Columns) -> None:
         """Send the explanation of one result's match with a sentence."""
@@ -335,12 +359,8 @@ class Session:
         adapter = next(filter(None, wanted["adapters"]), None)
         if adapter is None or not strength:
             raise ValueError("choose an adapter, at a strength above 0, to see what CLIP misses")
-        both = gallery.index(), gallery.index(adapter, strength)
-        better = [one for one in answers.rank_changes(*both) if one.after < one.before]
-        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better[:MAX_LISTED]]
-        self.send(
-            {"is": "missed", **wanted, "adapter": adapter, "count": len(better), "changes": listed}
-        )
+        both = gallery.index(so_far=True), gallery.index(adapter, strength, so_far=True)
+        self.send({"is": "missed", **wanted, "adapter": adapter, **missed(*both)})
 
     # ---- with files
 
@@ -365,6 +385,8 @@ class Session:
         path, file = one.file(item)
         at = one.moment(item)
         picture = pictures.copy_of(path, file, pictures.LARGE, at)
+        if at is None and (times := one.times(item)):
+            at = times[0]
         processor = one.answer.index.model.processor
         seen = pictures.jpeg(picture.crop(crop_box(picture.size, processor)))
         about = {
@@ -372,10 +394,18 @@ class Session:
             "path": shown_name(str(path)),
             "facts": facts.about(path, file),
             "at": at,
-            "times": one.times(item),
             "file": self._number(path) if self.setup["page"] and path.is_file() else None,
         }
         self.send({"is": "open", **wanted, **about}, [pictures.jpeg(picture), seen])
+
+    def _moments(self, wanted: Wanted, found: Columns) -> None:
+        """Send how well each frame of a clip fits the query, and its best moments as pictures."""
+        one, item = found[wanted["column"]], wanted["item"]
+        path, file = one.file(item)
+        strip = one.strip(item)
+        best = playing.best(strip)
+        shown = [pictures.thumbnail(path, file, at) for at, _ in best]
+        self.send({"is": "moments", **wanted, "strip": strip, "moments": best}, shown)
 
     def _number(self, path: Path) -> str:
         """Return the number under which the page may request an opened file."""
@@ -410,6 +440,16 @@ class Session:
         name = wanted["name"]
         if self._arrivals.add(name, wanted["part"], wanted["parts"], bytes(buffers[0])):
             self.send({"is": "file", "id": wanted["id"], "name": name})
+
+
+def missed(before: MediaIndex, after: MediaIndex) -> dict:
+    """Return how many captions (`count` `of` those compared) the second model ranks better, and the
+    largest `changes`.
+    """
+    changes = answers.rank_changes(before, after)
+    better = [one for one in changes if one.after < one.before]
+    listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better[:MAX_LISTED]]
+    return {"count": len(better), "of": len(changes), "changes": listed}
 
 
 def _files(name: str) -> int:
@@ -453,7 +493,6 @@ def _ratios(files: Sequence[tuple[Path, MediaFile]]) -> list[float]:
 def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
     """Return a result as the front end expects it."""
     file, copies = hit.file, index.files[hit.alike]
-    moments = index.files[hit.moments[:MAX_LISTED]]
     key, *alike = (str(hash((one.digest, one.key))) for one in (file, *copies))
     return {
         "rank": hit.rank,
@@ -467,6 +506,6 @@ def _hit(index: MediaIndex, hit: answers.Hit, ratio: float) -> dict:
         "key": key,
         "alike": alike,
         "path": shown_name(str(index.path(file))),
-        "moments": [one.start for one in moments],
+        "date": file.date[:10],
         "copies": [shown_name(str(index.path(one))) for one in copies[:MAX_LISTED]],
     }

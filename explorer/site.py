@@ -6,8 +6,8 @@
 The folder holds the notebooks' front end, the text tower as ONNX, the adapters, the embeddings of
 all items at five strengths, and small and medium copies of the media; with `--with-vision` also the
 vision tower, to search by a picture. Visitors can download all of it, with captions, file names and
-dates, but not where pictures were taken. To search by a clip, or to see why a result matches, use
-`python -m explorer`.
+dates; with `--with-camera` also which camera took a picture, and where. To search by a clip, or to
+see why a result matches, use `python -m explorer`.
 """
 
 import argparse
@@ -70,10 +70,12 @@ def publish(
     preview: int = PREVIEW,
     yes: bool = False,
     with_vision: bool = False,
+    with_camera: bool = False,
 ) -> bool:
     """Write the page to `out`, whole or not at all, in place of an older page.
 
-    Returns False if the user declines its size. `with_vision`: visitors can search by a picture.
+    Returns False if the user declines its size. `with_vision`: visitors can search by a picture;
+    `with_camera`: they see the camera and the place of a picture.
     Raises as `check` and `write_site`.
     """
     check(out)
@@ -83,7 +85,9 @@ def publish(
     with TemporaryDirectory(prefix=".site-", dir=out.parent) as kept:
         folder = Path(kept) / "site"
         folder.mkdir()
-        write_site(galleries, folder, max_files, preview, with_vision)
+        write_site(galleries, folder, max_files, preview, with_vision, with_camera)
+        more = ", cameras and places" if with_camera else "; without cameras and places"
+        print(f"visitors can download small copies, captions, file names, folders, dates{more}")
         if not agreed(folder, yes):
             return False
         check(out)  # again: it took long
@@ -108,9 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--preview", default=PREVIEW, type=int, help="pixels of a preview (default: %(default)s)")
     add("--yes", action="store_true", help="do not ask whether to keep a large page")
     add("--with-vision", action="store_true", help="take pictures as queries: a larger page")
+    add("--with-camera", action="store_true", help="publish cameras and places of pictures")
     given = vars(parser.parse_args(arguments))
     cma.log_to_stdout()
-    options = "out", "max_files", "preview", "yes", "with_vision"
+    options = "out", "max_files", "preview", "yes", "with_vision", "with_camera"
     wanted = {name: given.pop(name) for name in options}
     if min(wanted["max_files"], wanted["preview"]) < 1:
         parser.error("--max-files and --preview: expected at least 1")

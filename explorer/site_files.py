@@ -1,9 +1,11 @@
 """Write the files of the page without a server, where `static/partner.js` is the partner."""
 
+import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -22,12 +24,12 @@ from explorer.index.embed import spread
 from . import answers, facts, pictures, playing
 from .attention import crop_box
 from .gallery import ZERO_SHOT, Gallery, backbone_text
-from .session import MAX_LISTED, MAX_TEXT, STRENGTHS, Session, keeps
+from .session import STRENGTHS, Session, keeps, missed
 from .tower import adapter_tensors, black_and_white, export
 from .widget import STATIC
 
 LARGER = 3  # how many times as long the sides of the large view are as a preview's
-FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js")
+FRONT = ("index.html", "explorer.js", "explorer.css", "partner.js", "worker.js")
 # pictures that a browser reads; with the vision tower, the page takes them as queries
 ASKING = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
 PACKAGES = {  # npm packages that the page runs: MIT and Apache 2.0
@@ -45,13 +47,16 @@ def chosen(index: MediaIndex, max_files: int) -> MediaIndex:
     return index.part(spread(len(index), max_files))
 
 
-def record(index: MediaIndex, item: int) -> dict:
-    """Return an item's record for the page, without whole paths and places."""
+def record(index: MediaIndex, item: int, with_camera: bool) -> dict:
+    """Return an item's record for the page, without whole paths; `with_camera`: with the camera and
+    the place of a picture.
+    """
     file = index.files[item]
     path = index.path(file)
     clip = file.kind == "video"
     about = facts.about(path, file)
-    about.pop("place", None)
+    if not with_camera:
+        about = {name: fact for name, fact in about.items() if name not in ("camera", "place")}
     times = None
     if clip:
         times = playing.times(path, file, index.length(item), index.config)
@@ -69,8 +74,9 @@ def record(index: MediaIndex, item: int) -> dict:
     }
 
 
-def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> None:
-    """Write an item's preview, a larger copy, the model's view and, for a clip, a part to play.
+def write_media(index: MediaIndex, item: int, folder: Path, preview: int, first: bool) -> None:
+    """Write an item's preview, a larger copy and the model's view; of a clip also a part to play,
+    of a film that was cut into moments all parts, with its first moment.
 
     Raises MediaError for a file that has changed since it was embedded.
     """
@@ -82,12 +88,25 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int) -> Non
     for name, one in (("seen", seen), ("small", picture)):
         one.thumbnail((preview, preview))
         write_whole(folder / f"{item}-{name}.jpg", pictures.jpeg(one))
-    if file.kind == "video":
-        part, _ = playing.part(path, file, file.start or 0.0, "webm", lambda: True)
-        write_whole(folder / f"{item}.webm", part)
+    if file.kind == "image":
+        return
+    parts = {f"{item}.webm": file}
+    if file.is_moment:
+        seconds = file.seconds or playing.LONG
+        starts = [playing.LONG * number for number in range(math.ceil(seconds / playing.LONG))]
+        parts = {
+            f"{item}-{number}.webm": replace(file, start=start, end=start + playing.LONG)
+            for number, start in enumerate(starts)
+            if first
+        }
+    for name, one in parts.items():
+        part, _ = playing.part(path, one, one.start or 0.0, "webm", lambda: True)
+        write_whole(folder / name, part)
 
 
-def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) -> dict:
+def write_gallery(
+    gallery: Gallery, folder: Path, max_files: int, preview: int, with_camera: bool = False
+) -> dict:
     """Write a gallery's media, embeddings and records; return its description for the page.
 
     Raises ValueError for a gallery that is one open index, since that belongs to one model.
@@ -101,23 +120,24 @@ def write_gallery(gallery: Gallery, folder: Path, max_files: int, preview: int) 
         indexes |= gallery.indexes([None, *gallery.model.adapters], strength)
     indexes = {label: chosen(index, max_files) for label, index in indexes.items()}
     first = indexes[ZERO_SHOT]
-    missed = {}
+    changes = {}
     for number, (label, index) in enumerate(indexes.items()):
         hashes = torch.tensor(index.column("copy_hash"))
         tensors = {"lengths": index.lengths.int(), "hashes": hashes}
         tensors["vectors"] = index.frames().half()
         write_whole(folder / f"{number}.safetensors", save(tensors))
-        better = [one for one in answers.rank_changes(first, index) if one.after < one.before]
-        listed = [[one.caption[:MAX_TEXT], one.before, one.after] for one in better]
-        missed[label] = {"count": len(better), "changes": listed[:MAX_LISTED]}
-    records = [record(first, item) for item in range(len(first))]
+        changes[label] = missed(first, index)
+    records = [record(first, item, with_camera) for item in range(len(first))]
     write_whole(folder / "items.json", json.dumps(records))
+    begun: set[str] = set()  # files of which a moment is written
     for item in tqdm(range(len(first)), f"copies of {folder.name}", unit="file", leave=False):
-        write_media(first, item, folder, preview)
+        name = first.files[item].media
+        write_media(first, item, folder, preview, name not in begun)
+        begun.add(name)
     return {
         "folder": folder.name,
         "labels": list(indexes),
-        "missed": missed,
+        "missed": changes,
         "config": asdict(first.config),
         "about": backbone_text(gallery.model.clip.config.name_or_path),
         "adapter": gallery.adapter,
@@ -170,7 +190,12 @@ def write_model(model: RetrievalModel, folder: Path, with_vision: bool = False) 
 
 
 def write_site(
-    galleries: Mapping[str, Gallery], folder: Path, max_files: int, preview: int, with_vision: bool
+    galleries: Mapping[str, Gallery],
+    folder: Path,
+    max_files: int,
+    preview: int,
+    with_vision: bool,
+    with_camera: bool,
 ) -> None:
     """Write the whole page into an empty folder. Raises as `MediaIndex.build`, `write_media` and
     `write_model`, and ValueError if an npm package cannot be fetched.
@@ -183,8 +208,14 @@ def write_site(
     model = next(iter(galleries.values())).model
     site = write_model(model, folder, with_vision) | {"media": {}}
     for number, (name, gallery) in enumerate(galleries.items()):
-        site["media"][name] = write_gallery(gallery, folder / f"media{number}", max_files, preview)
+        place = folder / f"media{number}"
+        site["media"][name] = write_gallery(gallery, place, max_files, preview, with_camera)
     site["setup"] = Session(galleries).setup | {"suffixes": ASKING if with_vision else []}
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    site["digest"] = digest.hexdigest()[:16]  # of this version of the page
     site["bytes"] = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     write_whole(folder / "site.json", json.dumps(site))

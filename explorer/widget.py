@@ -28,7 +28,7 @@ class Explorer(anywidget.AnyWidget):
     setup = traitlets.Dict().tag(sync=True)
 
     def __init__(self, galleries: Mapping[str, Gallery], query: str = "", k: int = 60) -> None:
-        self.session = Session(galleries, query, k)
+        self.session = Session(galleries, query, k, at_once=True)
         super().__init__(setup=self.session.setup)
         self.session.send = lambda content, buffers=None: self.send(content, buffers)
         self.on_msg(lambda _, wanted, buffers: self.session.receive(wanted, buffers))

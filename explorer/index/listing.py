@@ -77,8 +77,8 @@ class MediaFile:
 @checked_dataclass
 class Where:
     """A filter of items: those of a `kind` (None: both) below a `folder`, with a `date` in a
-    `year`, whose names, folders included, contain every word of `name` (ignoring case); with
-    `media`, only those with one of these paths.
+    `year`, whose names (folders included) and first captions contain every word of `name` (ignoring
+    case); with `media`, only those with one of these paths.
     """
 
     kind: Literal["image", "video"] | None = None

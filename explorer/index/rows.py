@@ -113,7 +113,7 @@ def as_row(file: MediaFile) -> dict:
         "key": file.key,
         "label": file.label,
         "folder": "" if parent == "." else f"{parent}/",
-        "words": normalize("NFC", file.file_name.lower()),
+        "words": normalize("NFC", " ".join((file.file_name, *file.captions[:1])).lower()),
         "year": int(file.date[:4] or 0),
         "texts": len(file.captions),
         "clip": own if file.is_moment else 0,

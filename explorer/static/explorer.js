@@ -5,56 +5,53 @@ const GAP = 4, PART = 1 << 20;  // pixels between tiles, bytes of a file in one 
 const AT_ONCE = 8, REQUESTS = 3, KEPT = 1500;  // previews in a request, open requests, previews kept
 const AHEAD = "600px 0px";  // how far outside the visible results previews are requested
 const SOON = 300, SILENCE = 4000;  // milliseconds until progress, or a missing answer, is shown
-const ASKED = 2;  // seconds of embedding from which on it is asked whether to begin
 const MAX_HISTORY = 30, STORE = "cma-explorer";  // queries kept, and where
-const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …",
-  cost: "looking what has to be embedded …" };
+const LONG = { media: "opening the media …", search: "searching …", missed: "ranking every caption …" };
 const NOTHING = { text: "", like: "", file: "" };  // a query sets one of these; without, the newest are listed
 const VIEW = { kind: "", folder: "", year: "", order: "", names: "" };  // what else decides the results
-const ZERO_SHOT = "without adapter", OWN_KEYS = "data-lm-suppress-shortcuts";
+const ZERO_SHOT = "zero-shot", OWN_KEYS = "data-lm-suppress-shortcuts", TITLE = "Ask your pictures and clips";
+const LONGEST = 60, LOOPS = 10;  // letters of a name that are shown; seconds of a clip that plays again and again
 const DRAGS = ["dragenter", "dragover", "dragleave", "drop"];
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
-const LISTS = { examples: "examples", missed: "what CLIP misses", history: "history" };
 const KEYS = [["/", "go to the query"], ["?", "this list"], ["arrows, Home, End", "go among the results"],
   ["Enter", "show the result large"], ["x", "choose the result"], ["Ctrl or Shift and click", "choose one, or all between"],
   ["Escape", "close what is large, or choose nothing"], ["← and →", "the result before and after, when large"],
   ["Space", "play or pause a clip"]];
-const HINT = "Type what you look for (-word: without it)", FILE_HINT = " here to find others like it. A dropped file is kept only "
-  + "until this page is closed, or the notebook's kernel stops";
-const HOW_TO_READ = "The thicker the line below a word and the brighter a patch, the more it weighs. "
-  + "What was not seen is dimmed.";
+const HINT = "Type what you look for (-word: without it)", FILE_HINT = " here to find others like it";
+const HOW_TO_READ = "A thick line below a word and a bright patch raise the match most. The model does not see the dark edges.";
+const CAMERA = `<svg viewBox="0 0 24 24" width="24" height="24" aria-hidden="true" fill="none" stroke="currentColor"
+  stroke-width="2"><path d="M3 7h4l2-3h6l2 3h4v13H3z"/><circle cx="12" cy="13" r="4"/></svg>`;
 const PAGE = `
 <div class="cma-top">
-  <h1 data-part="title">Ask your pictures and clips</h1>
+  <h1 class="cma-heard" data-part="title">${TITLE}</h1>
   <form class="cma-ask" role="search" data-part="form">
-    <input type="search" data-part="box" aria-label="query" placeholder="type a few words">
-    <button class="cma-main">search</button>
-    <label class="cma-file"><span data-part="taken"></span> … <input type="file" data-part="chosen"></label>
+    <span class="cma-box"><input type="search" data-part="box" aria-label="query" placeholder="type a few words">
+      <label class="cma-file">${CAMERA}<input type="file" data-part="chosen"></label></span>
+    <button type="button" data-part="sheet" aria-expanded="false">filters</button>
+    <span class="cma-filters" data-part="filters">
+      <select data-option="media" data-part="media" aria-label="collection"></select>
+      <select data-option="kinds" data-part="kind" aria-label="kind"></select>
+      <select data-option="folders" data-part="folder" aria-label="folder"></select>
+      <select data-option="years" data-part="year" aria-label="year"></select>
+      <select data-part="order" aria-label="order"><option value="">best match</option><option value="date">newest</option></select>
+      <label><input type="checkbox" data-part="names">names and texts first</label>
+      <button type="button" data-option="adapters" data-part="compare" aria-expanded="false">Compare</button>
+      <span class="cma-row" data-part="comparing" hidden>
+        <fieldset class="cma-row" data-part="models"></fieldset>
+        <label>strength <input type="range" data-part="strength"><datalist data-part="marks"></datalist><i data-part="amount"></i></label>
+        <button type="button" data-option="missed" data-part="missed" aria-expanded="false">what CLIP misses</button>
+      </span>
+    </span>
+    <button type="button" data-part="ideas" aria-label="examples and history" aria-expanded="false">⋯</button>
   </form>
   <p class="cma-row" data-part="chips" hidden></p>
-  <p class="cma-note" data-part="note"></p>
-  <div class="cma-row">
-    <label data-option="media">media <select data-part="media"></select></label>
-    <fieldset class="cma-row" data-option="adapters" data-part="models"></fieldset>
-    <label data-option="adapters">strength <input type="range" data-part="strength"><datalist data-part=marks></datalist><i data-part=amount></i></label>
-    <label data-option="kinds">show <select data-part="kind"></select></label>
-    <label data-option="folders">in <select data-part="folder"></select></label>
-    <label data-option="years">from <select data-part="year"></select></label>
-    <label>by <select data-part="order"><option value="">likeness</option><option value="date">date</option>
-      </select></label>
-    <label><input type="checkbox" data-part="names" value="names">names and texts too</label>
-    <button data-option="examples" aria-expanded="false">examples</button>
-    <button data-option="missed" aria-expanded="false">what CLIP misses</button>
-    <button data-option="history" aria-expanded="false">history</button>
-    <button data-part="help" aria-label="keys">?</button>
-  </div>
   <div class="cma-list" data-part="list" role="region" aria-label="suggestions" tabindex="0" hidden></div>
   <details class="cma-note" data-part="unread" hidden></details>
   <p class="cma-row" data-part="busy" role="status" hidden><progress data-part="bar" aria-label="progress">
     </progress> <span data-part="doing"></span> <button data-part="stop">cancel</button></p>
-  <p class="cma-alert cma-row" data-part="question" role="alert" hidden></p>
   <p class="cma-alert" data-part="gone" role="alert"></p><p class="cma-alert" data-part="alert" role="alert"></p>
-  <p class="cma-note" data-part="heading" role="status"></p>
+  <div class="cma-row cma-note"><p data-part="heading" role="status"></p><p data-part="note"></p></div>
+  <div class="cma-row cma-tabs" data-part="tabs" role="group" aria-label="model"></div>
 </div>
 <div class="cma-results" data-part="results" tabindex="-1"></div>
 <div class="cma-bar"><p data-part="message" role="status"></p>
@@ -77,7 +74,9 @@ const list = (texts) => make("ul", {}, ...texts.map((text) => make("li", {}, tex
 const count = (number) => number.toLocaleString("en");
 const plural = (number, one) => `${count(number)} ${one}${number === 1 ? "" : "s"}`;
 const addressOf = (bytes) => URL.createObjectURL(new Blob([bytes]));
-const alike = (score) => `how alike: ${score.toFixed(3)}`;
+const match = (score) => `match ${score.toFixed(2)}`;
+const middle = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST / 2)}…${name.slice(-LONGEST / 2)}` : name);
+const month = (date) => new Date(`${date}T12:00`).toLocaleDateString("en", { month: "long", year: "numeric" });
 const asked = ({ text, like, file }) =>
   [text && `“${text}”`, like && `more like ${like}`, file && `the file ${file}`].filter(Boolean).join(" and ");
 const own = (event) => event.preventDefault() ?? event.stopPropagation();  // so that no notebook acts on it
@@ -196,19 +195,20 @@ class Previews {
 
 /** One result as a button. `shot` names its picture: of a clip, the moment. */
 function makeTile(column, hit, explorer, act) {
-  const { shown } = explorer, { newest } = column.about;
-  const image = make("img", { alt: "" }), title = make("b", {}, hit.title), clip = hit.kind === "video";
+  const { shown } = explorer, { newest, dated } = column.about;
+  const image = make("img", { alt: "" }), title = make("b", {}, middle(hit.title)), clip = hit.kind === "video";
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
   const there = newest ? null : column.elsewhere(hit), moved = there && `${there < hit.rank ? "▼" : "▲"}${count(there)}`;
-  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && alike(hit.score), right, hit.named && "by its name", hit.said && `in its text: ${hit.said.slice(0, 3).join("")}`, copies,
+  const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && match(hit.score), right, hit.named && "by its name",
+    hit.said && `in its text: ${hit.said.slice(0, 3).join("")}`, copies,
     there && `rank ${count(there)} in the other model`];
   const rank = [hit.rank, hit.right && "✓", hit.named && "name", hit.said && "text", there !== hit.rank && moved].filter(Boolean).join(" ");
   const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
-  const info = newest ? [title] : [title, hit.score.toFixed(3)];
+  const info = newest ? [title] : [title, match(hit.score)];
   const tile = make("button", { class: hit.right ? "cma-tile cma-right" : "cma-tile", "data-file": hit.file, "aria-pressed": "false",
     "aria-label": label.filter(Boolean).join(", "), click: act },
-    image, ...(newest ? [] : [make("span", { class: "cma-rank" }, rank)]), make("span", { class: "cma-info" }, ...info));
+    image, ...(dated ? [] : [make("span", { class: "cma-rank" }, rank)]), make("span", { class: "cma-info" }, ...info));
   if (clip) tile.append(make("span", { class: "cma-clip" }, "▶"));
   if (copies) tile.append(make("span", { class: "cma-alike" }, copies));
   tile.append(make("span", { class: "cma-tick", title: "choose it" }));
@@ -220,15 +220,14 @@ function makeTile(column, hit, explorer, act) {
 class Column {
   constructor(about, at) {
     Object.assign(this, { about, at, label: about.label, tiles: [], last: 0 });
-    this.title = about.newest ? "newest first" : about.zero ? ZERO_SHOT : about.label;
+    this.title = about.newest ? "newest first" : about.label;
     this.grid = make("div", { class: "cma-grid", keydown: (event) => this.walk(event) });
     this.node = make("section", { class: "cma-column", "aria-label": this.title, "data-label": about.label },
-      make("header", {}, make("h2", {}, this.title), make("span", {}, this.facts())), this.grid);
+      ...(about.newest ? [] : [make("header", {}, make("h2", {}, this.title), make("span", {}, this.facts()))]), this.grid);
   }
 
   facts() {
-    const { items, ranked, right, seconds, cut, foreign, newest } = this.about;
-    if (newest) return ranked < items ? `${count(ranked)} of ${plural(items, "item")}` : "";
+    const { items, ranked, right, seconds, cut, foreign } = this.about;
     const all = plural(items, "item"), place = right && `right answer at rank ${count(right)}`;
     const facts = [ranked < items ? `${count(ranked)} of ${all}` : all, `${seconds.toFixed(3)} s`, place];
     if (foreign) facts.push("this model does not know the script of the query: ask in English, or start with a multilingual "
@@ -238,7 +237,7 @@ class Column {
   }
 
   /** The rank of a result in the other column, if there are two and it is ranked there. */
-  elsewhere({ ranks = [] }) { return ranks.length === 2 ? ranks[1 - this.at] : null; }
+  elsewhere({ ranks }) { return ranks.length === 2 ? ranks[1 - this.at] : null; }
 
   add(hits, explorer) {
     const first = this.tiles.length;
@@ -254,8 +253,10 @@ class Column {
   /** Lay out the tiles, beginning with one that starts a row. A row that is full is scaled to fit exactly. */
   layout(from, previews) {
     const width = (this.width = this.grid.clientWidth), wanted = Math.max(84, Math.min(190, width / 4));
+    if (!width) return;  // behind the tab of another model
     const held = this.tiles.find((tile) => tile === document.activeElement);  // it moves: refocused below
-    let row = [], sum = 0;
+    const monthOf = ({ hit }) => (this.about.dated ? (hit.date ? month(hit.date) : "date unknown") : "");
+    let row = [], sum = 0, now = from ? monthOf(this.tiles[from]) : "";
     const close = (maxHeight) => {
       const height = Math.min(maxHeight, (width - GAP * (row.length - 1) - 0.5) / sum);
       row.forEach((tile) => { tile.style.width = `${height * tile.ratio}px`; });
@@ -264,8 +265,13 @@ class Column {
       this.grid.append(line);
       [row, sum] = [[], 0];
     };
-    const old = from ? [this.grid.lastChild] : [...this.grid.querySelectorAll(".cma-line")];
+    const old = from ? [this.grid.lastChild] : [...this.grid.querySelectorAll(".cma-line, h2")];
     for (const tile of this.tiles.slice(from)) {
+      const when = monthOf(tile);
+      if (when !== now) {
+        if (row.length) close(wanted);
+        this.grid.append(make("h2", {}, now = when));
+      }
       if (!row.length) this.last = this.tiles.indexOf(tile, from);
       tile.ratio = Math.max(0.6, Math.min(2.2, tile.hit.ratio));
       row.push(tile);
@@ -296,8 +302,8 @@ class Column {
 
   /** Return the number of the nearest tile in the row above or below. */
   beside(tile, way) {
-    const line = tile.parentElement, away = (one) => Math.abs(one.offsetLeft - tile.offsetLeft);
-    const row = (way < 0 ? line.previousElementSibling : line.nextElementSibling)?.children ?? [];
+    const lines = [...this.grid.querySelectorAll(".cma-line")], away = (one) => Math.abs(one.offsetLeft - tile.offsetLeft);
+    const row = lines[lines.indexOf(tile.parentElement) + way]?.children ?? [];
     return this.tiles.indexOf([...row].sort((one, other) => away(one) - away(other))[0]);
   }
 }
@@ -387,7 +393,7 @@ class Viewer {
       pointerup: (event) => this.lift(event), pointercancel: (event) => this.lift(event), click: (event) => this.zoom(event) };
     Object.assign(this, { explorer, about, node, muted: true, fingers: new Map(), view: { scale: 1, x: 0, y: 0 } });
     this.picture = make("img", { draggable: "false", load: () => this.sized(), error: () => this.withoutOriginal(), ...moves });
-    const on = { loadedmetadata: () => this.begin(), error: () => this.refused(), volumechange: () => { this.muted = this.video.muted; } };
+    const on = { loadedmetadata: () => this.begin(), durationchange: () => { this.video.loop = this.video.duration < LOOPS; }, error: () => this.refused(), volumechange: () => { this.muted = this.video.muted; } };
     this.video = make("video", { controls: true, playsinline: true, hidden: true, ...on });
     this.wait = make("p", { class: "cma-wait", role: "status" });
     const close = () => this.close(), back = () => this.step(-1), ahead = () => this.step(1);
@@ -533,8 +539,9 @@ class Viewer {
     Object.assign(this.picture.style, { maxWidth: "", maxHeight: "" });
     Object.assign(this.picture, { src: explorer.previews.kept.get(shot) ?? "", alt: hit.title });
     const words = explorer.shown.text;
+    this.moments = make("div");
     this.reason = make("div", {}, words ? "…" : explorer.shown.like || explorer.shown.file ? "Asked by a picture or clip: no words to explain by." : "");
-    this.about.replaceChildren(make("h2", {}, hit.title), list(this.places()), this.actions(), this.reason);
+    this.about.replaceChildren(make("h2", {}, hit.title), list(this.places()), this.actions(), this.moments, this.reason);
     const apart = innerHeight <= screen.height;  // in VS Code the window is as high as the whole notebook
     if (!this.node.open) {
       this.node[apart ? "showModal" : "show"]();
@@ -542,16 +549,19 @@ class Viewer {
       explorer.page?.enter();
     }
     explorer.send("open", which);
+    if (hit.kind === "video") explorer.send("moments", which);
     if (words) explorer.send("why", which);
   }
 
   /** Say its rank by every model, or the rank of a copy that is shown instead of it. */
   places() {
     const shows = ({ hit }) => [hit.key, ...hit.alike].includes(this.hit.key);
-    return this.explorer.columns.filter(({ about: { newest } }) => !newest).map(({ tiles, title, at }) => {
-      const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it", rank = this.hit.ranks?.[at];
-      if (!hit) return rank ? `${title}: rank ${count(rank)}` : `${title}: beyond rank ${count(tiles.length)}`;
-      return `${title}: rank ${count(hit.rank)}${by}, ${alike(hit.score)}`;
+    const { columns } = this.explorer;
+    return columns.filter(({ about: { newest } }) => !newest).map(({ tiles, title, at }) => {
+      const hit = tiles.find(shows)?.hit, by = hit?.key === this.hit.key ? "" : " by a copy of it", rank = this.hit.ranks[at];
+      const model = columns.length > 1 ? `${title}: ` : "";
+      if (!hit) return rank ? `${model}rank ${count(rank)}` : `${model}beyond rank ${count(tiles.length)}`;
+      return `${model}rank ${count(hit.rank)}${by}, ${match(hit.score)}`;
     });
   }
 
@@ -570,7 +580,9 @@ class Viewer {
     if (!this.node.open) return;
     if (is === "why") return this.explain(answer, buffers);
     if (is === "clip") return this.playPart(answer, buffers[0]);
+    if (is === "moments") return this.showMoments(answer, buffers);
     if (is === "error" && answer.do === "why") return this.reason.replaceChildren(text);
+    if (is === "error" && answer.do === "moments") return;  // what is wrong is said about the file
     if (is === "error") {
       this.wait.textContent = "";
       return this.about.prepend(make("p", { class: "cma-alert", role: "alert" }, text));
@@ -584,11 +596,7 @@ class Viewer {
     const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
     this.about.append(...said, ...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
     if (file !== null) this.offer(this.addressOf(file));
-    const { at, times } = answer;
-    if (hit.kind === "video") this.playFrom(at ?? times?.[0] ?? 0);
-    if (at !== null) this.row.prepend(make("button", { click: () => this.playFrom(at) }, `best moment: ${clock(at)}`));
-    if (times && !shown.text) this.reason.append(this.moments(times));
-    if (hit.moments?.length) this.row.after(make("details", {}, make("summary", {}, plural(hit.moments.length, "other moment")), this.moments(hit.moments)));
+    if (hit.kind === "video") this.playFrom(answer.at ?? 0);
   }
 
   /** Keep bytes that are shown until another result is. */
@@ -628,13 +636,13 @@ class Viewer {
     this.video.hidden = false;
   }
 
-  /** Go to the moment, and play. What has no picture that this browser decodes is refused. */
+  /** Play from a second before the moment. What has no picture that this browser decodes is refused. */
   begin() {
     const { video } = this;
     if (!video.readyState) return;  // it begins once it is loaded
     if (!video.videoWidth) return this.refused();
     if (this.part) this.part.end = this.part.start + video.duration;
-    video.currentTime = Math.max(0, this.moment - (this.part?.start ?? 0));
+    video.currentTime = Math.max(0, this.moment - 1 - (this.part?.start ?? 0));
     if (!CALM.matches) video.play().catch(() => {});
   }
 
@@ -660,9 +668,22 @@ class Viewer {
     this.wait.textContent = this.known.file === null ? "" : "This browser does not play the file: this is a part of it.";
   }
 
-  /** Buttons that go to the frames that were compared. */
-  moments(times) {
-    return make("p", { class: "cma-row" }, ...times.map((at) => make("button", { click: () => this.playFrom(at) }, clock(at))));
+  /** How well each moment of a clip matches, and the best ones as pictures; a click plays from there. */
+  showMoments({ strip, moments }, buffers) {
+    const values = strip.map(([, value]) => value), low = Math.min(...values), range = Math.max(...values) - low || 1;
+    const bars = values.map((value) => make("i", { style: `height: ${Math.round(10 + 90 * (value - low) / range)}%` }));
+    const go = ({ clientX }) => {
+      const { left, width } = line.getBoundingClientRect();
+      this.playFrom(strip[Math.min(strip.length - 1, Math.floor(strip.length * (clientX - left) / width))][0]);
+    };
+    const line = make("div", { class: "cma-strip", role: "img", "aria-label": "how well each moment matches", click: go }, ...bars);
+    const figures = moments.map(([at, value], number) => {
+      const text = [clock(at), value !== null && match(value)].filter(Boolean).join(", ");
+      const play = make("button", { class: "cma-frame", "aria-label": `play from ${text}`, click: () => this.known && this.playFrom(at) }, photo(buffers[number], ""));
+      return make("figure", {}, play, make("figcaption", {}, text));
+    });
+    const shown = figures.length > 1 ? [make("h3", {}, "Moments"), ...(strip[1]?.[1] ? [line] : []), make("div", { class: "cma-frames" }, ...figures)] : [];
+    this.moments.replaceChildren(...shown);
   }
 
   explain({ words, weights, cosines, times }, buffers) {
@@ -670,7 +691,7 @@ class Viewer {
     const marks = words.flatMap(([word, weight]) => [make("mark", weighs(weight), word), " "]);
     const frames = buffers.map((bytes, at) => {
       const one = buffers.length === 1 && !times, weight = `weight ${weights[at].toFixed(2)}`, when = times ? ` at ${clock(times[at])}` : "";
-      const about = one ? "the picture" : `frame ${at + 1}${when}: ${weight}, ${alike(cosines[at])}`;
+      const about = one ? "the picture" : `frame ${at + 1}${when}: ${weight}, ${match(cosines[at])}`;
       const below = one ? [] : [make("i", weighs(weights[at])), make("figcaption", {}, about)];
       const seen = photo(bytes, `${about}, with the heat of its patches`);
       const go = () => this.known && this.playFrom(times[at]);
@@ -687,7 +708,6 @@ class Explorer {
     Object.assign(this, { model, page, setup: model.get("setup"), columns: [], store: new Store(), shown: NOTHING });
     this.id = Math.floor(Math.random() * 1e9);  // of the last request; each view of a widget has its own
     this.sent = new Set();  // names of files that were sent, so that the partner may have them
-    this.agreed = new Set();  // the models that may be embedded, by their names and strength
     this.picks = new Picks(this);
     this.build();
     this.previews = new Previews((what, more) => this.send(what, more), this.results);
@@ -695,8 +715,7 @@ class Explorer {
     this.keys = make("dialog", { class: "cma-keys", "aria-label": "keys" }, make("h2", {}, "Keys"),
       list(KEYS.map((pair) => pair.join(": "))), make("button", { click: () => this.keys.close() }, "close"));
     this.node.append(this.viewer.node, this.keys);
-    const fit = (one) => one.width === one.grid.clientWidth || one.layout(0, this.previews);
-    this.resized = new ResizeObserver(() => this.columns.forEach(fit));
+    this.resized = new ResizeObserver(() => this.columns.forEach((one) => this.fit(one)));
     this.resized.observe(this.results);
   }
 
@@ -706,18 +725,22 @@ class Explorer {
     this.node.append(document.createRange().createContextualFragment(PAGE));
     this.node.querySelectorAll("[data-part]").forEach((part) => { this[part.dataset.part] = part; });
     this.options = [...this.node.querySelectorAll("[data-option]")];
+    this.lists = [this.ideas, this.missed];
     this.title.hidden = !page;
     this.node.querySelectorAll("*").forEach((one) => one.setAttribute(OWN_KEYS, ""));
     this.chosen.accept = setup.suffixes.join();
-    this.taken.textContent = setup.suffixes.includes(".mp4") ? "picture or clip" : "picture";
-    this.hint = `${HINT}${setup.suffixes.length ? `, or drop a ${this.taken.textContent}${FILE_HINT}` : ""}.`;
+    const taken = setup.suffixes.includes(".mp4") ? "picture or clip" : "picture";
+    this.hint = `${HINT}${setup.suffixes.length ? `, or drop a ${taken}${FILE_HINT}` : ""}.`;
+    this.chosen.ariaLabel = this.chosen.title = `search by a ${taken}`;
     this.chosen.parentElement.hidden = !setup.suffixes.length;
     this.media.append(...setup.media.map((name) => new Option(name)));
     this.strength.max = this.strength.value = setup.strengths.length - 1;
     on(this.models, "change", () => this.name());
     for (const part of [this.models, this.strength, this.kind, this.folder, this.year, this.order, this.names]) on(part, "change", () => this.again());
     for (const kind of DRAGS) on(this.node, kind, (event) => this.drag(event));
-    for (const button of this.lists()) on(button, "click", () => this.toggle(button));
+    for (const button of this.lists) on(button, "click", () => this.toggle(button));
+    on(this.compare, "click", () => { this.compare.ariaExpanded = String(!(this.comparing.hidden = !this.comparing.hidden)); });
+    on(this.sheet, "click", () => { this.sheet.ariaExpanded = String(this.filters.classList.toggle("cma-open")); });
     on(this.strength, "input", () => this.name());
     this.strength.setAttribute("list", this.marks.id = `cma-marks-${crypto.getRandomValues(new Uint32Array(1))[0]}`);
     this.name();
@@ -725,7 +748,6 @@ class Explorer {
     on(this.chosen, "change", () => this.sendFile(this.chosen.files[0]));
     on(this.stop, "click", () => this.cancel());
     on(this.renew, "click", () => this.search(this.query, false));
-    on(this.help, "click", () => this.keys.showModal());
     on(this.results, "scroll", () => this.grow());
     on(this.node, "keydown", (event) => this.key(event));
     const submit = (event) => own(event) ?? this.close() ?? this.search({ ...this.query, text: this.box.value.trim() });
@@ -748,6 +770,7 @@ class Explorer {
     if (key === "/") own(event) ?? this.box.select();
     else if (key === "?") own(event) ?? this.keys.showModal();
     else if (key === "x" && tile) own(event) ?? this.picks.toggle(tile);
+    else if (key === "Escape" && this.sheet.ariaExpanded === "true") own(event) ?? this.sheet.click();
     else if (key === "Escape" && this.picks.chosen.size) own(event) ?? this.picks.clear();
     else if (this.page && key.length === 1 && key !== " ") this.box.focus();  // the letter then arrives there
   }
@@ -801,8 +824,7 @@ class Explorer {
       checked: name === null || name === adapter }), name ?? ZERO_SHOT);
     this.models.replaceChildren(make("legend", {}, "models"), ...[null, ...adapters].map(box));
     this.about = `Model ${model}.`;
-    this.note.textContent = `${this.about} ${this.hint}`;
-    this.agreed.add(this.wantedModels());
+    this.note.textContent = this.about;
     this.name();
     if (this.view) this.restore(this.view);
     this.view = null;
@@ -811,13 +833,13 @@ class Explorer {
     this.heading.textContent = plural(items, "item");
     if (this.next.file && this.page && !this.sent.has(this.next.file)) return this.askKept(this.next);
     this.search(this.next, false);
-    if (same(this.next, NOTHING) && examples[0]) this.toggle(this.lists()[0]);
+    if (same(this.next, NOTHING) && examples[0]) this.toggle(this.ideas);
   }
 
   /** What the media offer to choose from; what is chosen stays chosen. */
   chooseFrom({ adapters, kinds, folders, examples, unread, skipped, years }) {
     const shown = { media: this.setup.media[1], adapters: adapters[0], kinds: kinds[1], folders: folders[0],
-      years: years[1], examples: examples[0], missed: examples[0] && adapters[0], history: true };
+      years: years[1], missed: examples[0] };
     this.options.forEach((one) => { one.hidden = !shown[one.dataset.option]; });
     const fill = (select, ...pairs) => {
       const { value } = select;
@@ -825,7 +847,7 @@ class Explorer {
       if (pairs.some(([text, own = text]) => String(own) === value)) select.value = value;
     };
     fill(this.kind, ["pictures and clips", ""], ["pictures", "image"], ["clips", "video"]);
-    fill(this.folder, ["all folders", ""], ...folders.map((name) => [name]));
+    fill(this.folder, ["all folders", ""], ...folders.map((name) => [middle(name), name]));
     fill(this.year, ["all years", ""], ...years.map((year) => [year]));
     const more = unread > skipped.length ? [`and ${count(unread - skipped.length)} more`] : [];
     const summary = make("summary", {}, `${plural(unread, "file")} could not be read: which, and why`);
@@ -871,25 +893,26 @@ class Explorer {
 
   /** Open a list of suggestions, which stays until it is closed; close it if it is open. */
   toggle(button) {
-    const opens = button.ariaExpanded === "false", { option } = button.dataset;
+    const opens = button.ariaExpanded === "false";
     this.close();
     if (!opens || !this.choices) return;
     button.ariaExpanded = "true";
     this.list.hidden = false;
-    if (option === "examples") this.suggest(this.choices.examples.map((text) => [text, { ...NOTHING, text }]));
-    else if (option === "history") this.remembered();
+    if (button === this.ideas) this.remembered();
     else this.send("missed", this.wanted());
   }
 
-  /** The saved queries and the last ones; the one that is shown can be saved, and all be forgotten. */
+  /** The saved queries, the last ones and examples; the one that is shown can be saved, and all be forgotten. */
   remembered() {
     const { saved, history } = this.store, { shown } = this, others = history.filter((one) => !saved.some((kept) => same(one, kept)));
     const pair = (query, mark) => [`${mark}${asked(query)}`, query];
-    this.suggest([...saved.map((one) => pair(one, "★ ")), ...others.map((one) => pair(one, ""))]);
+    const examples = this.choices.examples.map((text) => [text, { ...NOTHING, text }]);
+    this.suggest([...saved.map((one) => pair(one, "★ ")), ...others.map((one) => pair(one, "")), ...examples], this.hint);
     const act = (text, doing) => make("button", { class: "cma-act", click: () => doing() ?? this.remembered() }, text);
     const known = saved.some((one) => same(one, shown)), word = known ? "do not keep this search" : "save this search";
     if (!same(shown, NOTHING) && !shown.file) this.list.append(act(word, () => this.store.toggle(this.plain(shown))));
     if (saved.length || history.length) this.list.append(act("clear", () => this.store.clear()));
+    this.list.append(act("keys", () => this.keys.showModal()));
   }
 
   plain({ text, like, file }) { return { text, like, file }; }
@@ -897,14 +920,12 @@ class Explorer {
   close() {
     this.list.hidden = true;
     this.list.replaceChildren();
-    this.lists().forEach((button) => { button.ariaExpanded = "false"; });
+    this.lists.forEach((button) => { button.ariaExpanded = "false"; });
   }
 
-  lists() { return this.options.filter((one) => one.ariaExpanded); }
-
-  suggest(pairs, head = "") {
+  suggest(pairs, head) {
     const buttons = pairs.map(([text, query]) => make("button", { click: () => this.search(query) }, text));
-    this.list.replaceChildren(make("p", {}, head || (pairs.length ? "" : "nothing yet")), ...buttons);
+    this.list.replaceChildren(make("p", {}, head), ...buttons);
   }
 
   send(what, more = {}) {
@@ -923,8 +944,6 @@ class Explorer {
     this.silence = setTimeout(() => { this.gone.textContent = text; }, SILENCE);
   }
 
-  wantedModels() { return JSON.stringify([this.media.value, this.wanted().adapters, this.wanted().strength]); }
-
   wanted() {
     const boxes = [...this.models.querySelectorAll("input")];
     const strength = this.setup.strengths[this.strength.value];
@@ -934,29 +953,14 @@ class Explorer {
     return { adapters, strength, ...view, names: this.names.checked };
   }
 
-  /** Search, once the media are open and embedding was agreed to. The old results stay, dimmed, until new ones come. */
+  /** Search, once the media are open. The old results stay, dimmed, until new ones come. */
   search({ text, like, file }, remember = true) {
     const query = this.next = { text, like, file };
     this.fresh = false;
     if (!this.choices) return this.active === "media" || this.choose(this.media.value, this.next);
-    this.question.hidden = true;
-    const asks = !same(query, NOTHING) && !this.agreed.has(this.wantedModels()), typed = this.box.value;
-    this.send(asks ? "cost" : "search", { ...this.wanted(), ...query });
+    this.send("search", { ...this.wanted(), ...query });
     this.results.setAttribute("aria-busy", "true");
-    this.pending = { ...query, remember, typed, id: this.id, view: this.wanted(), asks };
-  }
-
-  /** Ask before much is embedded; begin where it is little. */
-  answerCost({ frames, seconds }) {
-    const { remember, view: _, ...query } = this.pending, key = this.wantedModels();
-    const go = () => { this.agreed.add(key); this.search(query, remember); };
-    if (seconds < ASKED) return go();
-    this.done();
-    const no = () => { this.question.hidden = true; this.putBack(); };
-    const yes = make("button", { class: "cma-act", click: go }, "embed");
-    this.question.replaceChildren(`${plural(frames, "frame")} to embed first: about ${about(seconds)}.`, yes, make("button", { click: no }, "cancel"));
-    this.question.hidden = false;
-    yes.focus();
+    this.pending = { ...query, remember, typed: this.box.value, id: this.id, view: this.wanted() };
   }
 
   /** Set the choices to those of the results that are shown. */
@@ -968,7 +972,7 @@ class Explorer {
 
   /** Send the same query after another choice of models, strength, kind, folder, year, order or names. */
   again() {
-    if (this.lists()[1].ariaExpanded === "true") this.close();  // it would now list other captions
+    if (this.missed.ariaExpanded === "true") this.close();  // it would now list other captions
     this.search(this.query, false);
   }
 
@@ -979,9 +983,10 @@ class Explorer {
   }
 
   more() {
+    if (this.extending || this.pending || !this.columns.length) return;  // other results come first
     const all = this.columns.every(({ tiles, about: { ranked } }) => tiles.length >= ranked);
     if (all && this.page) this.page.top = 0;
-    if (this.extending || this.pending || all) return;
+    if (all) return;
     this.extending = true;
     this.send("more", { start: Math.max(...this.columns.map((column) => column.tiles.length)) });
   }
@@ -1033,10 +1038,9 @@ class Explorer {
     } else if (is === "progress" && id === this.id && answer.do in LONG) this.progress(answer);
     else if (is === "media" && id === this.id) this.offer(answer);
     else if (is === "growing") answer.media === this.media.value && this.choices && this.growBy(answer);
-    else if (is === "cost" && id === this.id) this.answerCost(answer);
     else if (is === "hits") this.take(answer, buffers);
     else if (of === "thumbs" && id === shown.id) this.previews.receive(answer, buffers);
-    else if (["open", "why", "clip", "reveal"].includes(of)) this.viewer.receive(answer, buffers);
+    else if (["open", "moments", "why", "clip", "reveal"].includes(of)) this.viewer.receive(answer, buffers);
     else if (of === "copy") this.picks.receive(answer);
     else if (is === "missed" && id === this.id) this.showMissed(answer);
     else if (is === "file" && id === this.id) this.search({ ...NOTHING, file: answer.name });
@@ -1062,7 +1066,7 @@ class Explorer {
 
   /** Replace the results by those of the search that was pending; `picture` asked. */
   replace(columns, picture) {
-    const { remember, typed, asks: _, ...query } = this.pending, top = this.results.scrollTop;
+    const { remember, typed, ...query } = this.pending, top = this.results.scrollTop;
     this.done();
     this.picks.clear();
     this.viewer.node.close();
@@ -1072,13 +1076,28 @@ class Explorer {
     this.results.replaceChildren(...this.columns.map((column) => column.node));
     this.results.scrollTop = 0;
     if (this.box.value === typed && (remember || !typed)) this.box.value = query.text;  // otherwise someone is typing
-    const words = asked(query), { ranked } = columns[0] ?? {};
-    this.heading.textContent = words ? `Results for ${words}` : `${plural(ranked ?? 0, "item")}, newest first`;
+    const words = asked(query), { ranked = 0, dated } = columns[0] ?? {};
+    const found = dated && words ? `${count(ranked)} that match` : plural(ranked, "item");
+    this.heading.textContent = words && !dated ? `Results for ${words}` : `${found}${words && ` ${words}`}, newest first`;
+    if (this.page) document.title = words || TITLE;
     this.chip(query, picture);
-    this.note.textContent = words ? this.about : `${this.about} ${this.hint}`;
+    const tab = ({ title }, at) => make("button", { click: () => this.showTab(at) }, title);
+    this.tabs.replaceChildren(...(this.columns.length > 1 ? this.columns.map(tab) : []));
+    this.showTab(0);
     if (words) this.store.add(this.plain(query));
     this.page?.remember({ ...this.plain(query), ...query.view, media: this.media.value }, remember, top);
   }
+
+  /** In a narrow window the results of one model are shown, and a button for each. */
+  showTab(at) {
+    this.columns.forEach((column, number) => {
+      this.tabs.children[number]?.setAttribute("aria-pressed", number === at);
+      column.node.classList.toggle("cma-front", number === at);
+      this.fit(column);
+    });
+  }
+
+  fit(column) { return column.width === column.grid.clientWidth || column.layout(0, this.previews); }
 
   /** Light up the same result in the other columns. */
   light({ hit }, on) {
@@ -1090,16 +1109,16 @@ class Explorer {
   chip({ like, file }, picture) {
     const name = like || file, drop = () => this.search({ ...NOTHING, text: this.shown.text });
     this.chips.hidden = !name;
-    const button = make("button", { click: drop, "aria-label": `do not ask by ${name}` }, `${like ? "like" : "file"}: ${name} ×`);
+    const button = make("button", { click: drop, "aria-label": `do not ask by ${name}` }, `${like ? "like" : "file"}: ${middle(name)} ×`);
     const shown = picture ? [photo(picture, `what asks: ${name}`)] : [];
     this.chips.replaceChildren(...(name ? [...shown, button] : []));
   }
 
-  showMissed({ adapter, changes, count: found }) {
+  showMissed({ adapter, changes, count: found, of }) {
     this.done();
-    if (this.lists()[1].ariaExpanded !== "true") return;  // another list has been opened
+    if (this.missed.ariaExpanded !== "true") return;  // another list has been opened
     const pairs = changes.map(([text, a, b]) => [`${text} (rank ${count(a)} → ${count(b)})`, { ...NOTHING, text }]);
-    this.suggest(pairs, `${plural(found, "caption")} whose picture or clip ranks better with ${adapter}:`);
+    this.suggest(pairs, `Of ${plural(of, "caption")}, ${count(found)} rank their picture or clip better with ${adapter}:`);
   }
 }
 

@@ -41,7 +41,7 @@ class SocketModel {
   }
 
   send(content, _, buffers = []) {
-    if (this.socket.readyState !== WebSocket.OPEN) return ["search", "cost"].includes(content.do) && setTimeout(() => this.tell("unsent"));
+    if (this.socket.readyState !== WebSocket.OPEN) return content.do === "search" && setTimeout(() => this.tell("unsent"));
     const sizes = buffers.map((one) => one.byteLength);
     const text = new TextEncoder().encode(JSON.stringify({ content, sizes })), head = new DataView(new ArrayBuffer(4));
     head.setUint32(0, text.length);

@@ -4,7 +4,8 @@
 const STEP = 60, DEPTH = 1000, AWAY = 0.5;  // results in an answer; items ranked by all frames; weight of -words
 const BYTES_A_LETTER = 1.5;  // tokens a letter, from which on a tokenizer does not know a script
 const CLOSE = 4, ALIKE = 0.95;  // bits in which the hashes of copies differ, least cosine of a picture and its copy
-const LISTED = 50, LONG = 500, FOUND = 4;  // most entries of a list, characters of a text, searches kept
+const PART = 30;  // seconds of a part of a film
+const LISTED = 50, LONG = 500, FOUND = 4, BEST = 5;  // most entries of a list, characters of a text, searches, moments
 const ZERO_SHOT = "zero-shot", TAKEN = "upload the whole folder again";
 const ELSEWHERE = "`python -m explorer` does it, on the computer that has the files";
 const ABSENT = {
@@ -58,7 +59,7 @@ class Files {
   /** Return the bytes of a file; `report` hears how many of how many have come. */
   async bytes(name, report = () => {}) {
     const expected = this.sizes?.[name];
-    const response = await fetch(name).catch(() => { throw new Error(`${name}: the host does not answer; try again`); });
+    const response = await fetch(this.address(name)).catch(() => { throw new Error(`${name}: the host does not answer; try again`); });
     if (!response.ok) throw new Error(`${name}: the host has no such file (${response.status}); ${TAKEN}`);
     const parts = [], reader = response.body.getReader();
     let done = 0;
@@ -69,6 +70,9 @@ class Files {
     if (expected !== undefined && done !== expected) throw new Error(`${name}: ${done} of ${expected} bytes; ${TAKEN}`);
     return new Uint8Array(await new Blob(parts).arrayBuffer());
   }
+
+  /** The address of a file; that of data, which is kept, has the page's digest. */
+  address(name) { return this.digest && !/\.(m?js|css|html)$/.test(name) ? `${name}?${this.digest}` : name; }
 
   next(name, reader) {
     return reader.read().catch(() => { throw new Error(`${name}: its end does not arrive; try again, or ${TAKEN}`); });
@@ -212,6 +216,13 @@ class Index {
     return Array.from({ length: counts[item] }, (_, frame) => sum(frames, vector, (begins[item] + frame) * width));
   }
 
+  /** The cosine of a vector with each frame of an item; null without one. */
+  cosines(vector, item) {
+    const { frames, width, counts, begins } = this, towards = vector && unit(vector);
+    const row = (frame) => frames.subarray((begins[item] + frame) * width, (begins[item] + frame + 1) * width);
+    return Array.from({ length: counts[item] }, (_, frame) => (vector ? sum(unit(row(frame)), towards) : null));
+  }
+
   /** The cosine of a text with an item: frames are weighted by the text (section 3.4), or all alike. */
   compare(text, item) {
     const { frames, width, counts, begins, config: { similarity, temperature } } = this, count = counts[item];
@@ -325,7 +336,6 @@ export class Partner {
   ping(wanted) { this.tell({ ...wanted, is: "pong" }); }
   stop() {}  // a clip is a file that is there, so there is nothing to stop
   cancel() {}  // the front end takes no answer to a question that it has cancelled
-  cost(wanted) { this.tell({ ...wanted, is: "cost", frames: 0, seconds: 0 }); }
 
   gallery(name) {
     const about = this.site.media[name];
@@ -369,7 +379,8 @@ export class Partner {
   async ask(wanted, media, label, adapter, { words: asked, without, like, picture }) {
     const begin = performance.now(), index = await media.index(label), { order, names, strength } = wanted;
     const inside = media.inside(wanted), isNewest = !asked && !without.length && like === null && !picture;
-    const answer = { label, index, cut: false, foreign: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest };
+    const answer = { label, index, cut: false, foreign: false, vector: null, named: new Set(), moments: new Map(), right: new Set(), newest: isNewest,
+      dated: isNewest || order === "date" };
     const report = (done, total) => this.tell({ ...wanted, is: "progress", done: Math.ceil(done / 1e6), total: Math.ceil(total / 1e6), waits: false, unit: "MB" });
     const embed = async (text) => {
       const { vector, cut, foreign } = await this.towers.embed(text, adapter, strength, index.config.max_words, report);
@@ -378,8 +389,8 @@ export class Partner {
       return vector;
     };
     if (isNewest) {
-      const ones = inside.filter((item) => media.items[item].clip === item);
-      answer.ranked = media.newestFirst(ones).map((item) => [item, 0]);
+      const ones = media.newestFirst(inside.filter((item) => media.items[item].clip === item));
+      answer.ranked = [...index.copies(ones, answer.right)].map(([item, others]) => [item, 0, others]);
     } else {
       const text = asked ? await embed(asked) : null;
       const shown = picture ? await this.towers.embedPicture(picture, adapter, strength, report) : like === null ? null : index.mean(like);
@@ -392,7 +403,7 @@ export class Partner {
         if (!(text || shown) || norm(total) < 1e-4) throw new Error("nothing is left of the query; type a few words of what it shows");
         vector = unit(total).map((value) => value * (text ? norm(text) : 1));
       }
-      answer.vector = text;
+      answer.vector = text ?? shown;
       answer.ranked = index.rank(vector, inside, text !== null);
       if (text) answer.right = new Set(answer.ranked.flatMap(([item]) => media.items[item].asked.has(folded(asked)) ? [item] : []));
       this.arrange(answer, media, { order, asked: names ? asked : "" });
@@ -415,12 +426,16 @@ export class Partner {
   /** Fold the results, order them by date, and put those first whose name has every word. */
   arrange(answer, media, { order, asked }) {
     const { ranked } = answer, every = words(asked.toLowerCase());
-    const fits = ([item]) => every.every((word) => media.items[item].path.toLowerCase().includes(word));
+    const fits = ([item]) => every.every((word) => `${media.items[item].path} ${media.items[item].title}`.toLowerCase().includes(word));
     const all = new Map(this.fold(answer, media, ranked).map((one) => [one[0], one]));
     const named = every.length ? this.fold(answer, media, ranked.filter(fits)) : [];
     answer.named = new Set(named.map(([item]) => item));
-    const sorted = order === "date" ? media.newestFirst(all.keys()) : [...all.keys()];
-    answer.ranked = [...named, ...sorted.filter((item) => !answer.named.has(item)).map((item) => all.get(item))];
+    const scores = [...all.values()].map(([, score]) => score), middle = scores.length >> 1;
+    const median = (scores[middle] + scores[scores.length - 1 - middle]) / 2;
+    const fitting = scores.filter((score) => score >= (scores[0] + median) / 2).length;  // nearer to the best than to the median
+    const others = [...all.values()].slice(0, order === "date" ? fitting : all.size).filter(([item]) => !answer.named.has(item));
+    const joined = new Map([...named, ...others].map((one) => [one[0], one]));
+    answer.ranked = order === "date" ? media.newestFirst(joined.keys()).map((item) => joined.get(item)) : [...joined.values()];
   }
 
   more({ id, start }) {
@@ -437,16 +452,16 @@ export class Partner {
     return ranks;
   }
 
-  column({ label, ranked, right, seconds, cut, foreign, newest, named, moments }, { items }, start, answers) {
-    const others = answers.length > 1 ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
+  column({ label, ranked, right, seconds, cut, foreign, newest, dated, named }, { items }, start, answers) {
+    const others = answers.length > 1 && !dated ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
-      const { title, file, path, kind, ratio } = items[item], also = moments.get(item) ?? [];
+      const { title, file, path, kind, ratio, date } = items[item];
       return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), said: null, title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
-        moments: also.slice(0, LISTED).map((one) => items[one].start), ranks: others.map((one) => one.get(item) ?? null) };
+        date: date.slice(0, 10), ranks: others.map((one) => one.get(item) ?? null) };
     });
-    const place = ranked.findIndex(([item]) => right.has(item));
-    return { label, zero: label === ZERO_SHOT, newest, items: items.length, ranked: ranked.length,
+    const place = dated ? -1 : ranked.findIndex(([item]) => right.has(item));
+    return { label, newest, dated, items: items.length, ranked: ranked.length,
       right: place < 0 ? null : place + 1, seconds, cut, foreign, hits };
   }
 
@@ -475,25 +490,55 @@ export class Partner {
     if (!found) return;
     const { media: { about, items }, columns } = found, { item } = wanted, { captions, path, facts, times } = items[item];
     const { vector, index } = columns.get(wanted.column), matches = vector && times ? index.matches(vector, item) : null;
-    const at = matches ? times[matches.indexOf(Math.max(...matches))] : null;
-    const buffers = await Promise.all(["large", "seen"].map((name) => this.files.bytes(`${about.folder}/${item}-${name}.jpg`)));
+    const at = matches ? times[matches.indexOf(Math.max(...matches))] : times?.[0] ?? null;
+    const small = () => this.files.bytes(`${about.folder}/${item}-small.jpg`);  // where the others were never shown, offline
+    const buffers = await Promise.all(["large", "seen"].map((name) => this.files.bytes(`${about.folder}/${item}-${name}.jpg`).catch(small)));
     const listed = captions.slice(0, LISTED).map((text) => text.slice(0, LONG));
-    this.tell({ ...wanted, is: "open", captions: listed, path, facts, at, times: times || null, file: null }, buffers);
+    this.tell({ ...wanted, is: "open", captions: listed, path, facts, at, file: null }, buffers);
+  }
+
+  /** Send how well each frame of a clip fits the query, and its best moments, with the preview of their part of it. */
+  async moments(wanted) {
+    const found = this.found.get(wanted.id);
+    if (!found) return;
+    const { media: { about, items }, columns } = found, { vector, index } = columns.get(wanted.column), all = new Map();
+    for (const [item, { clip, times }] of items.entries()) {
+      if (clip !== items[wanted.item].clip) continue;
+      index.cosines(vector, item).forEach((value, at) => times && all.set(times[at], [times[at], value, item]));
+    }
+    const strip = [...all.values()].sort(([one], [other]) => one - other), best = [];
+    const apart = strip.length ? (strip.at(-1)[0] - strip[0][0]) / 10 : 0;
+    for (const one of [...strip].sort(([, one], [, other]) => other - one)) {
+      if (best.length < BEST && best.every(([at]) => Math.abs(at - one[0]) >= apart)) best.push(one);
+    }
+    const pictures = await Promise.all(best.map(([, , item]) => this.files.bytes(`${about.folder}/${item}-small.jpg`)));
+    const pairs = (ones) => ones.map(([at, value]) => [at, value]);
+    this.tell({ ...wanted, is: "moments", strip: pairs(strip), moments: pairs(best) }, pictures);
   }
 
   async clip(wanted) {
     const found = this.found.get(wanted.id);
     if (!found) return;
-    const { about: { folder }, items } = found.media;
-    const bytes = await this.files.bytes(`${folder}/${wanted.item}.webm`);
-    this.tell({ ...wanted, is: "clip", start: items[wanted.item].start ?? 0 }, [bytes]);
+    const { about: { folder }, items } = found.media, { moment, clip, start } = items[wanted.item];
+    const part = moment ? Math.floor(wanted.at / PART) : null;  // a film that was cut has parts of its own
+    const bytes = await this.files.bytes(`${folder}/${moment ? `${clip}-${part}` : wanted.item}.webm`);
+    this.tell({ ...wanted, is: "clip", start: moment ? part * PART : start ?? 0 }, [bytes]);
   }
+}
+
+/** Let the service worker keep all files but the large pictures and the clips, which it keeps once they were shown. */
+async function keepOffline(files) {
+  await navigator.serviceWorker.register("./worker.js");
+  const { active } = await navigator.serviceWorker.ready, large = /(-large|-seen)\.jpg$|\.webm$/;
+  const names = ["./", "site.json", ...Object.keys(files.sizes).filter((name) => !large.test(name)).map((name) => files.address(name))];
+  active.postMessage({ names, digest: files.digest });
 }
 
 /** Open the page: the partner, once the list of its files is there. */
 export async function begin() {
   const files = new Files(), site = await files.json("site.json");
-  files.sizes = site.bytes;
+  Object.assign(files, { sizes: site.bytes, digest: site.digest });
+  keepOffline(files).catch(() => {});  // a browser that keeps nothing shows the page nevertheless
   return new Partner(files, site);
 }
 

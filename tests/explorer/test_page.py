@@ -4,10 +4,13 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -17,6 +20,7 @@ import pytest
 import explorer.__main__ as command
 from explorer import site
 from tests import ROOT
+from tests.toy_media import write_picture
 
 
 @pytest.mark.parametrize(
@@ -84,6 +88,31 @@ def test_ctrl_c_is_one_line_that_says_where_the_work_is(
     assert main([*given, *more]) == 130
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("stopped; run the same command again to continue from kept")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no such signal")
+def test_ctrl_c_while_the_page_embeds_ends_it_and_keeps_what_is_done(backbone, tmp_path):
+    for number in range(2000):
+        write_picture(tmp_path / "pictures" / f"{number}.png", number)
+    given = ["--media", "pictures", "--backbone", backbone, "--index", "kept", "--port", "0"]
+    own = {"JUPYTER_RUNTIME_DIR": str(tmp_path / "private"), "PYTHONPATH": str(ROOT)}
+
+    def interrupted(sign: str, until: Callable[[], object]) -> str:
+        """What the page prints that is stopped once a line holds a sign, and something is true."""
+        command = [sys.executable, "-m", "explorer", "--no-browser", *given]
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen(command, cwd=tmp_path, env=os.environ | own, **piped) as run:
+            said = next(line for line in run.stdout if sign in line)
+            while not until():
+                time.sleep(0.01)
+            run.send_signal(signal.SIGINT)
+            rest, _ = run.communicate(timeout=60)
+        assert run.returncode == 0 and "Traceback" not in rest
+        return said
+
+    interrupted("Ctrl-C ends it", lambda: list((tmp_path / "kept").rglob("data/*.lance")))
+    said = interrupted("indexed ", lambda: True)
+    assert 0 < int(re.search(r"([\d,]+) of them embedded now", said)[1].replace(",", "")) < 2000
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

@@ -109,8 +109,10 @@ def test_the_shape_is_known_from_the_header_and_is_that_of_the_upright_picture(t
     assert pictures.ratio(turned, image(turned)) == pytest.approx(2 / 3)
     assert thumbnail_of(turned).size == (171, 256)
     (tmp_path / "none.png").write_bytes(b"no picture")
-    for path in (tmp_path / "none.png", tmp_path / "gone", write_clip(tmp_path / "c.mp4", 1)):
+    for path in (tmp_path / "none.png", tmp_path / "gone"):
         assert pictures.ratio(path, image(path)) == 4 / 3
+    upright = write_clip(tmp_path / "c.mp4", 1, width=32)  # 48 pixels high
+    assert pictures.ratio(upright, clip(upright)) == pytest.approx(2 / 3)
 
 
 def test_the_preview_of_a_clip_is_its_moment_or_its_middle(tmp_path):

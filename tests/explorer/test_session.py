@@ -7,7 +7,9 @@ import os
 import time
 
 import av
+import numpy as np
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 
 from cma import RetrievalModel, load_backbone
@@ -41,7 +43,7 @@ class FrontEnd:
         )
 
     def send(self, do: str, buffers=(), **wanted) -> int:
-        self.id += do in ("media", "search", "missed", "cost")
+        self.id += do in ("media", "search", "missed")
         wanted = {"do": do, "id": self.id, "media": self.media} | wanted
         self.session.receive(wanted, [memoryview(content) for content in buffers])
         return self.id
@@ -166,8 +168,8 @@ def test_each_model_answers_at_any_strength_piece_by_piece(front, galleries):
     assert files(found) == expected(gallery, "a red cat")
     right = answers.ask(gallery.index(), "a red cat").right_rank
     column = found["columns"][0]
-    told = [column[name] for name in ("items", "ranked", "right", "zero")]
-    assert told == [14, 14, right, True]
+    told = [column[name] for name in ("items", "ranked", "right", "label")]
+    assert told == [14, 14, right, "zero-shot"]
     front.sent.clear()
     front.send("more", start=3)
     more, _ = front.wait("hits", number=front.id)
@@ -200,6 +202,15 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     front.session.galleries["gone"] = Gallery(model, tmp_path / "gone")
     error, _ = front.ask("media", media="gone")
     assert error["is"] == "error" and "no such folder" in error["text"]
+
+
+def test_mini_says_what_finds_photographs_in_ones_own_folder(of_folder, tmp_path, monkeypatch):
+    front = of_folder(write_picture(tmp_path / "media" / "a.png", 1).parent)
+    gallery = front.session.galleries["mine"]
+    gallery.watched, config = True, gallery.model.clip.config
+    monkeypatch.setattr(config, "name_or_path", "mini")
+    about = front.ask("media")[0]["about"]
+    assert about.startswith("mini: knows simple drawn scenes, not photographs; `hf download ")
 
 
 def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
@@ -286,7 +297,7 @@ def test_queries_leave_nothing_behind(front):
 
 def test_every_refusal_is_one_line(front, monkeypatch):
     assert "no adapter 'c'" in front.search("a cat", adapters=["c"])["text"]
-    monkeypatch.setattr(front.session.galleries["pictures"], "index", lambda *_: 1 / 0)
+    monkeypatch.setattr(front.session.galleries["pictures"], "index", lambda *_, **__: 1 / 0)
     assert front.ask("media")[0]["text"] == "division by zero"
 
 
@@ -340,7 +351,15 @@ def test_without_a_query_the_newest_are_listed_with_the_number_of_all(of_folder,
     assert listed() == ["in/new.png", "clip.mp4", "taken.jpg", "old.png"]
     assert listed(year="2014") == ["taken.jpg"] and listed(kind="video") == ["clip.mp4"]
     assert listed(kind="image", folder="in") == ["in/new.png"]
-    assert files(front.search("a cat", order="date")) == {"zero-shot": listed()}
+    by_likeness = files(front.search("a cat"))["zero-shot"]
+    scores = [hit["score"] for hit in hits_of(front.search("a cat"))]
+    match = [one >= (scores[0] + np.median(scores)) / 2 for one in scores]
+    (column,) = front.search("a cat", order="date")["columns"]
+    matching = set(by_likeness[: sum(match)])
+    assert [hit["file"] for hit in column["hits"]] == [one for one in listed() if one in matching]
+    assert column["dated"] and 1 <= column["ranked"] == sum(match) < 4 and column["right"] is None
+    of_year = files(front.search("a cat", year="2023"))
+    assert of_year == {"zero-shot": ["in/new.png"]}
     named = hits_of(front.search("old PNG", names=True))
     assert named[0]["file"] == "old.png" and [one["named"] for one in named] == [True, *[False] * 3]
 
@@ -359,11 +378,17 @@ def test_a_clip_is_shown_at_its_best_moment_and_that_part_plays(film, tmp_path):
     weights = index.frame_weights("a red cat", 0)
     opened, _ = film.ask("open", **FIRST)
     expected = video.frame_indices(80, len(weights))
-    assert opened["times"] == pytest.approx([one / 10 for one in expected], abs=0.2)
-    assert opened["at"] == opened["times"][int(weights.argmax())]
+    told, shown = film.ask("moments", **FIRST)
+    times = [at for at, _ in told["strip"]]
+    assert times == pytest.approx([one / 10 for one in expected], abs=0.2)
+    assert opened["at"] == times[int(weights.argmax())]
+    cosines = F.cosine_similarity(index.frames(0), index.vector_of_text("a red cat"))
+    assert [one for _, one in told["strip"]] == pytest.approx(cosines.tolist(), abs=1e-6)
+    assert len(shown) == len(told["moments"]) == 5
+    assert told["moments"][0] == max(told["strip"], key=lambda one: one[1])
     assert opened["facts"]["seconds"] == pytest.approx(8)
     why, frames = film.ask("why", **FIRST)
-    assert why["times"] == opened["times"] and len(frames) == len(why["times"])
+    assert why["times"] == times and len(frames) == len(why["times"])
     for form in ("mp4", "webm"):
         clip, (content,) = film.ask("clip", **FIRST, at=7.0, form=form)
         with av.open(io.BytesIO(content)) as part:
@@ -374,6 +399,17 @@ def test_a_clip_is_shown_at_its_best_moment_and_that_part_plays(film, tmp_path):
     (tmp_path / "media" / "film.mp4").write_bytes(b"no clip")
     error, _ = film.ask("clip", **FIRST, at=0.0, form="mp4")
     assert error["is"] == "error" and "film.mp4: cannot be " in error["text"]
+
+
+def test_a_clip_that_a_picture_finds_begins_at_the_moment_that_is_most_like_it(film):
+    index = film.session.galleries["mine"].index()
+    item = index.files[0].label
+    film.search(like=item)
+    opened, _ = film.ask("open", **FIRST)
+    frames = F.normalize(index.frames(0), dim=1)
+    best = int((frames @ index.vector_of(index.files[0])[0]).argmax())
+    told, _ = film.ask("moments", **FIRST)
+    assert opened["at"] == told["strip"][best][0] == told["moments"][0][0]
 
 
 @pytest.mark.parametrize(

@@ -128,26 +128,25 @@ class ExplorerPage:
         for event in ("dragenter", "dragover", "drop"):
             self.root.locator(".cma-results").dispatch_event(event, {"dataTransfer": held})
 
+    def compare(self) -> None:
+        """Open the choice of models."""
+        if not self.control("comparing").is_visible():
+            self.button("Compare").click()
+
     def set_strength(self, step: int) -> None:
         """Move the slider to one of its steps, from 0."""
+        self.compare()
         slider = self.control("strength")
         slider.fill(str(step))
         slider.dispatch_event("change")
 
     @contextmanager
     def searching(self) -> Iterator[None]:
-        """Wait at the end of the block until other results are shown than at its beginning; agree
-        where it is asked whether to embed.
-        """
+        """Wait at the end of the block until other results are shown than at its beginning."""
         columns = self.root.locator(".cma-column")
         columns.evaluate_all("(all) => all.forEach((one) => one.setAttribute('data-old', ''))")
         yield
-        fresh = self.root.locator(".cma-column:not([data-old])").first
-        asked = self.control("question").get_by_role("button", name="embed")
-        fresh.or_(asked).first.wait_for()
-        if asked.is_visible():
-            asked.click()
-        fresh.wait_for()
+        self.root.locator(".cma-column:not([data-old])").first.wait_for()
 
     # ---- what is shown
 

@@ -64,7 +64,7 @@ class FrontEnd(ExplorerPage):
 
     def answer_open(self, **known) -> None:
         """Say what is known about the result that was opened."""
-        about = {"captions": [], "path": "", "facts": {}, "at": None, "times": None, "file": None}
+        about = {"captions": [], "path": "", "facts": {}, "at": None, "file": None}
         self.answer("open", "open", photos=2, **about | known)
 
     def offer(self, newest: bool = True, **changes) -> None:
@@ -75,12 +75,14 @@ class FrontEnd(ExplorerPage):
         if newest:
             self.find([], newest=True)
 
-    def find(self, *columns: list[dict], newest: bool = False, photos: int = 0) -> None:
+    def find(
+        self, *columns: list[dict], newest: bool = False, dated: bool = False, photos: int = 0
+    ) -> None:
         """Answer the last search by columns of hits, of which the keys are given."""
-        about = {"items": 9, "zero": False, "seconds": 0.1, "cut": False, "right": None}
-        about["newest"] = newest
+        about = {"items": 9, "seconds": 0.1, "cut": False, "foreign": False}
+        about |= {"right": None, "newest": newest, "dated": newest or dated}
         shown = {"title": "", "file": "", "path": "", "kind": "image", "ratio": 1, "copies": []}
-        shown |= {"score": 0.5, "alike": [], "right": False, "named": False}
+        shown |= {"score": 0.5, "alike": [], "right": False, "named": False, "ranks": []}
         answered = []
         for number, column in enumerate(columns):
             hits = [
@@ -196,8 +198,8 @@ def test_a_result_is_found_under_its_copy_in_another_column(front):
     front.tiles.first.click()
     places = front.viewer.locator("li").all_inner_texts()
     assert places == [
-        "model 0: rank 1, how alike: 0.500",
-        "model 1: rank 2 by a copy of it, how alike: 0.500",
+        "model 0: rank 1, match 0.50",
+        "model 1: rank 2 by a copy of it, match 0.50",
         "model 2: beyond rank 1",
     ]
 
@@ -239,7 +241,7 @@ def test_previews_go_on_after_an_error(front):
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 3")
     front.answer("thumbs", text="no memory")
     front.page.wait_for_function("sent.filter((one) => one.do === 'thumbs').length === 4")
-    assert front.root.locator(".cma-broken").first.inner_text().endswith("no memory\n0.500")
+    assert front.root.locator(".cma-broken").first.inner_text().endswith("no memory\nmatch 0.50")
 
 
 def test_an_upload_is_cancelled_and_no_other_view_searches_by_it(front, tmp_path):
@@ -277,13 +279,14 @@ def test_an_answer_that_comes_twice_is_shown_once(front):
 
 def test_a_late_answer_leaves_a_list_that_was_opened_meanwhile(front):
     front.offer(examples=["a cat"])
+    front.compare()
     front.button("what CLIP misses").click()
-    front.button("examples").click()
-    front.answer("missed", "missed", adapter="a", count=1, changes=[["a dog", 9, 1]])
+    front.button("examples and history").click()
+    front.answer("missed", "missed", adapter="a", count=1, of=9, changes=[["a dog", 9, 1]])
     listed = front.root.get_by_label("suggestions").get_by_role("button")
-    expect(listed).to_have_text(["a cat"])
+    expect(listed).to_have_text(["a cat", "keys"])
     front.button("what CLIP misses").click()
-    front.answer("missed", "missed", adapter="a", count=1, changes=[["a dog", 9, 1]])
+    front.answer("missed", "missed", adapter="a", count=1, of=9, changes=[["a dog", 9, 1]])
     expect(listed).to_have_text(["a dog (rank 9 → 1)"])
 
 
@@ -299,26 +302,16 @@ def test_letters_that_are_typed_anywhere_reach_the_query(front):
     assert front.box.input_value() == "a cats"
 
 
-def test_it_asks_before_much_is_embedded_and_cancel_puts_the_choice_back(front):
+def test_a_cancelled_change_of_the_strength_is_put_back(front):
     front.begin([{"key": "cat"}])
-    asked = front.last("search")["id"]
-    question = front.root.locator("[data-part=question]")
     front.set_strength(1)
-    front.wait_for("cost")
-    front.answer("cost", "cost", frames=1048, seconds=130)
-    expect(question).to_contain_text("1,048 frames to embed first: about 3 minutes.")
-    question.get_by_role("button", name="cancel").click()
-    expect(question).to_be_hidden()
-    assert front.control("strength").input_value() == "2" and front.last("search")["id"] == asked
-    front.set_strength(1)
-    front.answer("cost", "cost", frames=1048, seconds=130)
-    question.get_by_role("button", name="embed").click()
-    assert front.last("search")["strength"] == 0.5
-    front.page.evaluate("document.querySelector('[data-part=stop]').click()")
+    wanted = front.last("search")
+    assert wanted["strength"] == 0.5
+    front.answer("search", "progress", done=96, total=1048, waits=False)
+    expect(front.control("doing")).to_have_text("96 of about 1,048 frames …")
+    front.button("cancel").click()
+    assert front.last("cancel")["id"] == wanted["id"]
     assert front.control("strength").input_value() == "2", "the results are those of strength 1"
-    front.set_strength(0)
-    front.answer("cost", "cost", frames=4, seconds=0.5)
-    assert front.last("search")["strength"] == 0, "little is not asked"
 
 
 def test_the_slider_says_what_a_strength_means(front):
@@ -344,14 +337,13 @@ def test_the_address_holds_all_that_decides_the_results(front):
     for name, value in (("kind", "image"), ("folder", "in"), ("year", "2020"), ("order", "date")):
         front.control(name).select_option(value)
     front.control("names").check()
+    front.compare()
     front.root.get_by_label("a", exact=True).uncheck()
-    front.answer("cost", "cost", frames=0, seconds=0)
     wanted = front.last("search")
     front.find([{"key": "cat"}])
     front.page.reload()
     front.page.wait_for_function("window.sent?.length")
     front.offer(newest=False, **offer)
-    front.answer("cost", "cost", frames=0, seconds=0)
     again = front.last("search")
     assert again | {"id": 0} == wanted | {"id": 0}
     chosen = {"adapters": [None], "kind": "image", "folder": "in", "year": "2020", "names": True}
@@ -364,20 +356,20 @@ def test_history_and_saved_searches_outlive_the_page_until_they_are_cleared(fron
         front.type(text)
         front.find([{"key": text}])
     listed = front.root.get_by_label("suggestions").get_by_role("button")
-    front.button("history").click()
+    front.button("examples and history").click()
     front.button("save this search").click()
     front.page.goto(ADDRESS)
     front.page.wait_for_function("window.sent?.length")
     front.offer()
-    front.button("history").click()
-    expect(listed).to_have_text(["★ “a dog”", "“a cat”", "clear"])
+    front.button("examples and history").click()
+    expect(listed).to_have_text(["★ “a dog”", "“a cat”", "clear", "keys"])
     front.button("clear").click()
-    expect(listed).to_have_count(0)
+    expect(listed).to_have_text(["keys"])
     front.page.reload()
     front.page.wait_for_function("window.sent?.length")
     front.offer()
-    front.button("history").click()
-    expect(front.root.get_by_label("suggestions")).to_have_text("nothing yet")
+    front.button("examples and history").click()
+    expect(listed).to_have_text(["keys"])
 
 
 def test_results_are_chosen_by_click_and_key_and_copied(front):
@@ -414,6 +406,7 @@ def test_results_are_chosen_by_click_and_key_and_copied(front):
 
 def test_the_keys_are_listed(front):
     front.offer()
+    front.button("examples and history").click()
     front.button("keys").click()
     expect(front.root.get_by_role("dialog", name="keys")).to_contain_text("Space: play or pause")
     assert not front.axe(".cma-keys")
@@ -482,13 +475,73 @@ def test_a_picture_that_is_pasted_asks(front):
     assert front.last("file")["name"] == "pasted.png"
 
 
-def test_the_other_moments_of_a_clip_are_folded(front):
-    front.begin([{"key": "cat", "kind": "video", "moments": [12.0, 3700.5]}])
+def test_a_clip_shows_how_well_its_moments_match_and_plays_from_them(front, kept):
+    front.begin([{"key": "cat", "kind": "video", "title": "a cat"}])
     front.tiles.first.click()
-    front.answer_open(at=1.0, times=[1.0])
-    front.viewer.get_by_text("2 other moments").click()
-    front.viewer.get_by_role("button", name="1:01:40.5", exact=True).click()
+    front.answer_open(at=12.0)
+    strip = [[at, 0.2 + at / 10000] for at in (0.0, 12.0, 1000.0, 3700.5)]
+    moments = [strip[3], strip[1]]
+    front.answer("moments", "moments", photos=2, strip=strip, moments=moments)
+    assert front.last("clip")["at"] == 12.0
+    front.viewer.get_by_role("button", name="play from 1:01:40.5, match 0.57").click()
     assert front.last("clip")["at"] == 3700.5
+    line = front.viewer.get_by_role("img", name="how well each moment matches")
+    line.click(position={"x": 1 / 2 * line.bounding_box()["width"] - 2, "y": 40})
+    assert front.last("clip")["at"] == 12.0
+    assert not front.axe(".cma-viewer")
+    front.page.screenshot(path=kept / "moments.png")
+
+
+def test_results_by_date_stand_below_their_months(front, kept):
+    days = ["2024-08-05", "2024-08-01", "2024-07-30", "2023-07-30", ""]
+    front.begin([{"key": "cat"}])
+    front.control("order").select_option("date")
+    assert front.last("search")["order"] == "date"
+    hits = [{"key": str(at), "date": day} for at, day in enumerate(days)]
+    front.find(hits, dated=True)
+    front.heading("5 that match “a cat”, newest first")
+    months = front.root.locator(".cma-grid h2")
+    expect(months).to_have_text(["August 2024", "July 2024", "July 2023", "date unknown"])
+    assert front.root.locator(".cma-rank").count() == 0
+    front.tiles.first.focus()
+    front.press("ArrowDown")
+    expect(front.tiles.nth(2)).to_be_focused()
+    front.page.set_viewport_size({"width": 700, "height": 800})
+    expect(months).to_have_text(["August 2024", "July 2024", "July 2023", "date unknown"])
+    front.page.screenshot(path=kept / "months.png")
+
+
+def test_the_choices_are_one_row_and_comparing_opens_below_it(front, kept):
+    front.offer(kinds=["image", "video"], folders=["in"], years=[2024, 2020], examples=["a cat"])
+    front.page.set_viewport_size({"width": 1300, "height": 800})
+    form = front.root.locator(".cma-ask")
+    assert form.bounding_box()["height"] == 44
+    front.page.screenshot(path=kept / "row.png")
+    front.compare()
+    expect(front.control("strength")).to_be_visible()
+    assert form.bounding_box()["height"] > 60 and not front.axe(".cma-explorer")
+    front.page.screenshot(path=kept / "comparing.png")
+    front.page.reload()
+    front.page.wait_for_function("window.sent?.length")
+    front.offer(adapters=[])
+    expect(front.button("Compare")).to_be_hidden()
+
+
+def test_the_tab_has_the_query_as_its_title_and_a_fast_answer_does_not_dim(front):
+    front.begin([{"key": "cat"}])
+    assert front.page.title() == "“a cat”"
+    front.type("a dog")
+    opacity = "() => getComputedStyle(document.querySelector('.cma-results')).opacity"
+    assert front.root.locator("[aria-busy]").count() == 1 and front.page.evaluate(opacity) == "1"
+    front.until(f"() => ({opacity})() === '0.4'")
+
+
+def test_long_names_are_cut_in_the_middle(front):
+    name = f"holiday {'x' * 80} beach.jpg"
+    front.begin([{"key": "0", "title": name}])
+    shown = front.tiles.first.locator("b").text_content()
+    assert len(shown) == 61 and shown.startswith("holiday ") and shown.endswith(" beach.jpg")
+    assert front.tiles.first.get_attribute("aria-label").startswith(f"1. {name}")
 
 
 def test_a_result_that_a_text_found_shows_which_words(front):
@@ -506,6 +559,27 @@ def test_a_result_that_a_text_found_shows_which_words(front):
 
 
 PHONE = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.mark.parametrize("front", [PHONE], indirect=True)
+def test_a_telephone_has_a_sheet_of_choices_and_a_tab_for_each_model(front, kept):
+    front.offer(kinds=["image", "video"], folders=["in"], years=[2024, 2020])
+    front.type("a cat")
+    front.find([{"key": "0"}], [{"key": "1"}, {"key": "2"}])
+    expect(front.root.locator(".cma-tile:visible")).to_have_count(1)
+    front.button("model 1").tap()
+    expect(front.root.locator(".cma-tile:visible")).to_have_count(2)
+    assert front.tiles.last.bounding_box()["width"] > 60, "laid out"
+    assert front.root.locator(".cma-ask").bounding_box()["height"] == 44
+    front.button("filters").tap()
+    for control in ("kind", "folder", "year", "order", "compare"):
+        box = front.control(control).bounding_box()
+        assert box["height"] >= 44 and box["width"] > 300, control
+    assert not front.too_wide() and not front.axe(".cma-explorer")
+    front.page.screenshot(path=kept / "sheet.png")
+    front.control("order").focus()
+    front.button("filters").tap()
+    expect(front.control("order")).to_be_hidden()
 
 
 @pytest.mark.parametrize("front", [PHONE], indirect=True)
@@ -562,7 +636,7 @@ def test_a_click_enlarges_the_file_itself_where_one_clicks(front):
     front.page.route("**/file/t/7*", lambda route: route.fulfill(body=picture(4000, 3000)))
     front.tiles.first.click()
     copy = base64.b64encode(picture(1024, 768)).decode()
-    about = {"captions": [], "path": "", "facts": {}, "at": None, "times": None, "file": "7"}
+    about = {"captions": [], "path": "", "facts": {}, "at": None, "file": "7"}
     opened = front.last("open") | {"is": "open"} | about
     front.page.evaluate(ANSWER, [opened, copy, 2])
     stage = front.viewer.locator(".cma-stage")
@@ -671,13 +745,13 @@ def test_changes_of_the_view_are_said_aloud_and_what_is_large_is_a_dialog(front)
     front.press("Escape")
     expect(front.tiles.nth(1)).to_be_focused()
     columns = front.root.aria_snapshot()
-    assert '- region "model 0"' in columns and 'button "2. two cats, how alike: 0.500"' in columns
+    assert '- region "model 0"' in columns and 'button "2. two cats, match 0.50"' in columns
 
 
 PARTNER = """([shown, total]) => {
   const hits = (start, count) => Array.from({ length: count }, (_, at) => ({ ...shown,
     rank: start + at + 1, item: start + at, key: String(start + at), file: `${start + at}.png` }));
-  const columns = (start) => [{ label: "model 0", items: total, ranked: total, zero: true,
+  const columns = (start) => [{ label: "model 0", items: total, ranked: total, dated: false,
     newest: false, right: null, seconds: 0.1, cut: false, hits: hits(start, 1000) }];
   const answers = {
     more: ({ id, start }) => [{ is: "hits", id, start, columns: columns(start) }],
@@ -712,7 +786,7 @@ def test_fifty_thousand_tiles_are_scrolled_in_little_memory(front, kept):
     total = 50_000
     front.offer()
     shown = {"title": "a cat", "path": "", "kind": "image", "ratio": 1.3, "copies": [], "alike": []}
-    shown |= {"score": 0.5, "right": False, "named": False}
+    shown |= {"score": 0.5, "right": False, "named": False, "ranks": [], "date": ""}
     front.page.evaluate(PARTNER, [shown, total])
     front.type("a cat")
     front.tiles.first.wait_for()

@@ -41,7 +41,10 @@ HOST = """async ([source, setup, view]) => {
 @pytest.fixture(params=[True, False], ids=["DataView", "ArrayBuffer"])
 def shown(request, browser, tmp_path, kept):
     """The widget in a window much higher than the screen, with one kind of bytes in messages."""
-    explorer = Explorer(build_galleries(tmp_path))
+    galleries = build_galleries(tmp_path)
+    for gallery in galleries.values():
+        gallery.indexes([None, gallery.adapter])
+    explorer = Explorer(galleries)
     sent = []
 
     def ask(message):
@@ -82,7 +85,7 @@ def test_it_has_the_colours_shows_bytes_of_any_kind_and_one_result_within_sight(
     shown.wait_in_viewer("What the model saw")
     assert shown.viewer.bounding_box() == shown.root.bounding_box()
     shown.press("ArrowRight")
-    shown.wait_in_viewer("without adapter: rank 3, how alike: ")
+    shown.wait_in_viewer("zero-shot: rank 3, match ")
     shown.press("Escape")
     shown.wait_for_focus("3. ")
     assert not shown.viewer.is_visible()

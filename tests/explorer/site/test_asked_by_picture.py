@@ -32,7 +32,7 @@ ASK = """async ([name, file, content, text, adapter, strength]) => {
 @pytest.fixture
 def opened(browser, address):
     """The page. It may not ask other hosts, nor write errors to its console."""
-    shown = ExplorerPage(browser.new_page())
+    shown = ExplorerPage(browser.new_page(service_workers="block"))
     shown.open(address)
     yield shown
     assert not shown.outside and not shown.errors

@@ -12,7 +12,7 @@ from cma import AdapterConfig, RetrievalModel
 from explorer import Gallery, MediaIndex, site, site_files
 from explorer.index import embed
 from tests.conftest import build_clip, one_line, with_adapters
-from tests.toy_media import write_picture
+from tests.toy_media import write_clip, write_picture
 
 
 @pytest.fixture
@@ -53,6 +53,38 @@ def test_it_holds_all_media_and_embeddings_and_replaces_an_older_page(quick, gal
         assert missed["zero-shot"]["count"] == 0 and missed["a"]["count"] > 0
         caption, before, after = missed["a"]["changes"][0]
         assert caption in sum((one["captions"] for one in items), []) and after < before
+
+
+def test_a_film_is_written_once_in_parts_that_do_not_overlap(quick, tmp_path, model, monkeypatch):
+    made, part = [], site_files.playing.part
+
+    def spied(path, file, *more):
+        made.append((file.start, file.end))
+        return part(path, file, *more)
+
+    monkeypatch.setattr(site_files.playing, "part", spied)
+    write_clip(tmp_path / "media" / "film.mp4", 0, frames=130, rate=2)  # 65 s: five moments
+    write_clip(tmp_path / "media" / "short.mp4", 1)
+    gallery = Gallery(model, tmp_path / "media")
+    model.set_adapter(None)
+    assert site.publish({"mine": gallery}, tmp_path / "page")
+    assert made == [(0, 30), (30, 60), (60, 90), (None, None)]
+    parts = sorted(path.name for path in tmp_path.glob("page/media0/*.webm"))
+    assert parts == ["0-0.webm", "0-1.webm", "0-2.webm", "5.webm"]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_cameras_are_published_only_if_that_is_asked(quick, tmp_path, model, asked, capsys):
+    exif = Image.Exif()
+    exif[0x0110] = "Lumen 7"
+    path = write_picture(tmp_path / "media" / "one.jpg", 1)
+    Image.open(path).save(path, exif=exif)
+    model.set_adapter(None)
+    site.publish({"mine": Gallery(model, path.parent)}, tmp_path / "page", with_camera=asked)
+    (item,) = json.loads((tmp_path / "page" / "media0" / "items.json").read_text("utf-8"))
+    assert ("Lumen 7" in item["facts"].values()) == asked
+    said = "dates, cameras and places" if asked else "dates; without cameras and places"
+    assert said in capsys.readouterr().out
 
 
 def test_neither_whole_paths_nor_places_are_written(quick, tmp_path, model):

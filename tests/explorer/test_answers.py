@@ -51,21 +51,6 @@ def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(gallerie
     assert [(hit.file.file_name, hit.score) for hit in both.hits] == wanted
 
 
-def test_moments_of_a_film_are_one_result_and_each_can_be_explained(galleries, tmp_path):
-    write_clip(tmp_path / "film.mp4", 0, frames=130, rate=2)
-    write_picture(tmp_path / "p.png", 3)
-    index = MediaIndex.build(galleries["clips"].model, tmp_path)
-    plain = answers.ask(index, "a red cat", 99)
-    answer = answers.ask(index, "a red cat", 99, folded=True)
-    assert len(plain.hits) == len(index) == 6 and len(answer.hits) == 2
-    film = next(hit for hit in answer.hits if hit.file.is_moment)
-    moments = [hit.item for hit in plain.hits if hit.file.is_moment]
-    assert [film.item, *answer.moments[film.item]] == moments
-    assert film.score == max(hit.score for hit in plain.hits if hit.file.is_moment)
-    for item in (film.item, *answer.moments[film.item]):
-        assert len(answers.why(index, "a red cat", item).frames) == len(index.frames(item))
-
-
 @pytest.mark.parametrize(("name", "item"), [("pictures", 2), ("clips", 4)])
 def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, item):
     for index in indexes[name].values():

@@ -136,12 +136,11 @@ def evaluate(
         MediaError: a file cannot be read (named).
 
     >>> import pathlib, tempfile, cma, PIL.Image
-    >>> folder, items = pathlib.Path(tempfile.mkdtemp()), []
+    >>> folder, pairs = pathlib.Path(tempfile.mkdtemp()), []
     >>> for colour in ("red", "blue"):
     ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / f"{colour}.png")
-    ...     items.append(cma.data.Item(colour, f"{colour}.png", (f"a {colour} page",), "test"))
-    >>> about = {"visual_to_text": "captions"}
-    >>> pages = cma.data.RetrievalDataset(folder, "", "image", about, "", "test", tuple(items))
+    ...     pairs.append((folder / f"{colour}.png", f"a {colour} page"))
+    >>> pages = cma.data.from_pairs(pairs, split="test")
     >>> model = cma.RetrievalModel.from_pretrained("mini")
     >>> found = cma.evaluate(model, pages, cma.ReadConfig(), samples=0)
     >>> found["texts"], found["text_to_visual"]["R@5"]

@@ -73,25 +73,20 @@ def train(
             is not finite.
         OSError: the folder cannot be written to.
 
-    >>> import json, pathlib, tempfile, cma, PIL.Image
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> def item(number, colour):
-    ...     name = f"{colour}{number}.png"
-    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / name)
-    ...     split = "train" if number < 4 else "test"
-    ...     about = {"file_name": name, "id": name, "captions": [f"a {colour} page"]}
-    ...     return json.dumps(about | {"split": split})
-    >>> lines = [item(number, colour) for number in range(5) for colour in ("red", "blue")]
-    >>> _ = (folder / "metadata.jsonl").write_text("\\n".join(lines))
-    >>> _ = (folder / "dataset.json").write_text('{"kind": "image", "name": "pages"}')
+    >>> import pathlib, tempfile, cma, PIL.Image
+    >>> folder, pairs = pathlib.Path(tempfile.mkdtemp()), []
+    >>> for number, colour in enumerate(["red", "green", "blue"] * 4):
+    ...     PIL.Image.new("RGB", (64, 64), colour).save(folder / f"{number}.png")
+    ...     pairs.append((folder / f"{number}.png", f"a {colour} page"))
+    >>> pages = cma.data.from_pairs(pairs, name="pages")["train"]
     >>> model = cma.RetrievalModel.from_pretrained("mini")
     >>> _ = model.add_adapter("mine", cma.AdapterConfig())
     >>> config = cma.TrainConfig(epochs=1, batch_size=4, select_on="last", runs_dir=folder)
-    >>> record = cma.train(model, cma.load_dataset(folder, "train"), config)
-    pages train: 8 items found, 0 held out
-    an epoch counts 8 (item, caption) pairs, each once: 2 steps of 4 (0 left over); ...
+    >>> record = cma.train(model, pages, config)
+    pages train: 10 items found, 0 held out
+    an epoch counts 10 (item, caption) pairs, each once: 2 steps of 4 (2 left over); ...
     >>> record.total_steps, record.metrics["texts"]
-    (2, 2)
+    (2, 1)
     """
     optim.check_training(model, config)
     if team is None:

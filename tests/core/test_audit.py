@@ -110,27 +110,6 @@ def test_a_score_by_place_or_number_is_found(some):
     assert audit(penalised, *some).unequal > 0
 
 
-def test_a_score_without_a_range_may_change_too():
-    found = audit(lambda texts, items: texts.mean() + torch.zeros(len(texts), len(items)), *PAIRS)
-    assert found.batch == found.unequal == float("inf") and found.order == 0 and not found.failures
-    assert audit(lambda texts, items: torch.ones(len(texts), len(items)), *PAIRS).honest
-
-
-def test_a_score_of_as_many_texts_as_items_alone_fails_where_it_must():
-    def square(texts, frames):
-        return cosine(texts, frames) + 0 * torch.eye(len(texts))
-
-    texts, frames = PAIRS
-    found = audit(square, texts, frames)
-    assert (found.batch, found.order, found.unequal) == (0.0, 0.0, float("inf"))
-    last = str(found).splitlines()[-1]
-    assert last.startswith("Does it change when there are not as many texts as items? score of 6 ")
-    assert "texts and 12 items fails: RuntimeError: The size of tensor a (12)" in last
-    assert not found.honest
-    with pytest.raises(ValueError, match="^score of 12 texts and 9 items fails: RuntimeError: "):
-        audit(square, texts, frames[:9])
-
-
 def test_raw_texts_and_lists_are_scored():
     """A bag of words, as a list of lists."""
     texts = ["a red fox", "two owls", "an ant on snow", "a blue egg"]

@@ -1,20 +1,18 @@
 import dataclasses
 import json
-import pickle
 import re
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-from cma import data, files
+from cma import data
 from cma.media import MediaError, read_media
 from tests.any_json import any_json
 from tests.conftest import one_line
-from tests.toy_data import write_dataset, write_named
-from tests.toy_media import halves, write_picture, write_shard
+from tests.toy_data import write_dataset
+from tests.toy_media import halves, write_picture
 
 ITEM = {"file_name": "media/a.jpg", "id": "a", "captions": ["a cat"], "split": "train"}
 
@@ -111,26 +109,6 @@ def test_any_json_is_read_or_a_value_error_that_names_the_file(tmp_path_factory,
             )
 
 
-@pytest.mark.parametrize(
-    ("about", "message"),
-    [
-        ({"kind": "audio"}, "'kind': expected 'image' or 'video', found 'audio'"),
-        ({"format_version": 2}, "'format_version': expected 1, found 2"),
-        ({"protocol": {"visual_to_text": "best"}}, "expected 'captions' or 'items', found 'best'"),
-        (
-            {"counts": {"test": {"expected": "9"}}},
-            "'counts.test.expected': expected a valid integer",
-        ),
-    ],
-)
-def test_a_dataset_json_that_is_not_understood(tmp_path, about, message):
-    folder = write_folder(tmp_path / "toy", [ITEM], **about)
-    with pytest.raises(
-        ValueError, match=f"dataset.json: .*{message}.*prepare it by `python -m data_prep`"
-    ):
-        data.load(folder, "train")
-
-
 def test_what_dataset_json_tells(tmp_path):
     counts = {"test": {"found": 1, "expected": 1000}}
     lines = numbered(["test", "train"])
@@ -179,18 +157,6 @@ def test_subsets_are_seeded_nested_and_keep_captions_with_their_items(tmp_path_f
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f"at least 1 item, not {wrong}"):
             whole.subset(wrong)
-
-
-def test_a_folder_is_parsed_once_for_all_its_splits(tmp_path, monkeypatch):
-    folder = write_folder(tmp_path, numbered(["train", "test", "train", "val"], captions=2))
-    parsed, really = [], files.read_jsonl
-    monkeypatch.setattr(files, "read_jsonl", lambda *one: parsed.append(one) or really(*one))
-    train = data.load(folder, "train")
-    found = pickle.loads(pickle.dumps(train.subset(1))).splits
-    assert list(found) == ["train", "val", "test"] == list(found["val"].splits)
-    assert found["train"] == train and [len(one) for one in found.values()] == [2, 1, 1]
-    assert len(parsed) == 1
-    assert all(data.load(folder, split) == one for split, one in found.items())
 
 
 class Rows:
@@ -252,23 +218,6 @@ def test_a_dataset_in_memory_is_a_split(model, tmp_path):
 def test_what_is_no_dataset_in_memory_says_why(given, named, message):
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         cma.load_dataset(given, "train", **named)
-
-
-def test_the_media_of_a_dataset_may_be_in_shards(tmp_path):
-    names = [f"media/s.tar/{name}.png" for name in ("0", "1", "gone")]
-    folder = write_named(tmp_path, names)
-    contents = {}
-    for number in range(2):
-        halves(number).save(tmp_path / "p.png")
-        contents[f"{number}.png"] = (tmp_path / "p.png").read_bytes()
-    (folder / "media").mkdir()
-    write_shard(folder / "media" / "s.tar", contents)
-    dataset = data.load(folder, "test")
-    with pytest.raises(MediaError, match=r"1 of 3 items are missing, .*s\.tar.gone\.png$"):
-        dataset.require_media()
-    for number in range(2):
-        found = read_media(dataset.path(dataset.items[number]), "image", 1, None)
-        assert np.array_equal(found[0], halves(number))
 
 
 def test_a_folder_of_pictures_is_no_dataset_and_what_makes_one_is_said(tmp_path):

@@ -8,16 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 import cma
 import cma.export
-from cma import RetrievalModel, data, load_backbone
-from cma.metrics import retrieval_metrics
+from cma import RetrievalModel, load_backbone
 from tests.conftest import WORDS, one_line, randomise
-from tests.toy_data import write_dataset
 from tests.toy_families import KINDS, build_backbone, build_family_processor
-from tests.toy_media import write_picture
 
 TEXTS = ["a red cat", "a dog runs", " ".join(WORDS.split()[:9] * 9)]  # the last one is cut
 PICTURES = [Image.new("RGB", (50, 40), colour) for colour in ("red", "green", "#123456")]
@@ -105,34 +101,6 @@ def test_their_clip_is_a_backbone_of_ours(model, tmp_path):
     old.mkdir()
     (tmp_path / "plain").rename(old / "0_CLIPModel")
     assert load_backbone(old)[0].config.model_type == "clip"
-
-
-def test_their_recalls_are_ours(model, tmp_path):
-    lines = []
-    for number in range(12):
-        name = write_picture(tmp_path / "media" / f"{number}.png", number).name
-        captions = [f"a cat {word}" for word in WORDS.split()[number : number + 2]]
-        line = {"file_name": f"media/{name}", "id": name, "captions": captions, "split": "test"}
-        lines.append(line)
-    write_dataset(tmp_path, lines, {"name": "toy", "kind": "image"})
-    dataset = data.load(tmp_path, "test")
-    with torch.no_grad():
-        pictures = [Image.open(dataset.path(item)).convert("RGB") for item in dataset.items]
-        similarity = cma.similarity.mean_pooled(
-            model.encode_text(dataset.captions),
-            model.encode_images(pictures)[:, None],
-            torch.ones(len(pictures), 1),
-        )
-    ours = retrieval_metrics(similarity, dataset.text_to_item)["text_to_visual"]
-    theirs = cma.export.sentence_transformer(model, tmp_path / "exported")
-    queries = {str(n): caption for n, caption in enumerate(dataset.captions)}
-    relevant = {str(n): {str(int(item))} for n, item in enumerate(dataset.text_to_item)}
-    corpus = {str(n): picture for n, picture in enumerate(pictures)}
-    found = InformationRetrievalEvaluator(
-        queries, corpus, relevant, accuracy_at_k=[1, 5, 10], name="toy"
-    )(theirs)
-    for k in (1, 5, 10):
-        assert 100 * found[f"toy_cosine_accuracy@{k}"] == pytest.approx(ours[f"R@{k}"])
 
 
 def test_what_cannot_be_exported_is_one_line(model, toy_clip, tmp_path):

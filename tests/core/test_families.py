@@ -1,7 +1,6 @@
 """Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, trains."""
 
 import io
-import re
 import sys
 from copy import deepcopy
 
@@ -121,9 +120,7 @@ def test_siglip_reads_lower_case_and_padding():
     assert torch.equal(model.encode_text(ids), model.family.encode_text(model.clip, ids))
     unpadded = model.clip.get_text_features(ids[:, :4]).pooler_output
     assert F.cosine_similarity(unpadded, model.encode_text(ids)).item() < 0.99
-    with pytest.raises(
-        ValueError, match=r"SigLIP reads padding: input_ids must be \[T, 64\], not \[1, 4\]"
-    ):
+    with pytest.raises(ValueError, match=r"SigLIP .*\[T, 64\], not \[1, 4\]"):
         model.encode_text(ids[:, :4])
 
 
@@ -134,9 +131,7 @@ def test_metaclips_end_is_2_and_not_the_highest_id():
     assert model.clip.config.text_config.eos_token_id == 2 and ids.max() > 2
     assert ids.gather(1, ends[:, None]).eq(2).all() and (ids.argmax(1) != ends).any()
     model.clip.config.text_config.eos_token_id = 5
-    with pytest.raises(
-        ValueError, match="eos_token_id is 5, but the tokenizer ends captions with id 2"
-    ):
+    with pytest.raises(ValueError, match="eos_token_id is 5, .* id 2"):
         check_tokenizer(model.clip, model.processor.tokenizer)
 
 
@@ -146,9 +141,7 @@ def test_chinese_clip_needs_its_mask():
     unmasked = model.clip.get_text_features(ids).pooler_output
     assert F.cosine_similarity(unmasked, model.encode_text(ids))[3] < 0.999
     model.clip.config.text_config.pad_token_id = 7
-    with pytest.raises(
-        ValueError, match=r"starts a caption with id 2 and pads with 0; expected \[CLS\]"
-    ):
+    with pytest.raises(ValueError, match="id 2 and pads with 0"):
         RetrievalModel(model.clip, model.processor)
 
 
@@ -249,26 +242,16 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
     }
 
 
-# ---- runs, indexes, explanations
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_an_epoch_of_training_and_its_adapter(kind, tmp_path, capsys, monkeypatch):
+def test_siglip_trains_by_its_own_loss_and_its_adapter_is_loaded(tmp_path, monkeypatch):
     # a curve takes most of the time of a toy run
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
-    model, dataset = build(kind), cma.load_dataset(folder, "train")
+    model, dataset = build("siglip"), cma.load_dataset(folder, "train")
     model.add_adapter("a", AdapterConfig(4, 8))
-    loss = "sigmoid" if kind == "siglip" else "cross_entropy"
-    config = TrainConfig(epochs=1, batch_size=4, lr=1e-2, runs_dir=tmp_path, loss=loss, cache=True)
-    record = cma.train(model, dataset, config)
-    said = re.search(
-        r"(.*): mean norms ([\d.]+) of texts, ([\d.]+) of frames; scaled to 10",
-        capsys.readouterr().out,
-    )
-    assert said[1] == model.family.name and float(said[2]) > 0 and float(said[3]) > 0
-    assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == loss
-    kept = build(kind)
+    settings = {"epochs": 1, "batch_size": 4, "lr": 1e-2, "loss": "sigmoid", "cache": True}
+    record = cma.train(model, dataset, TrainConfig(runs_dir=tmp_path, **settings))
+    assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == "sigmoid"
+    kept = build("siglip")
     kept.load_adapter(tmp_path / "run", "kept")
     assert same(embed(kept), embed(model))
 

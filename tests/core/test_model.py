@@ -385,20 +385,6 @@ def test_what_acts_in_one_thread_is_not_seen_in_another_that_goes_next(model, id
     assert len(waited) == 3 and max(waited) < 10
 
 
-def test_what_acts_already_is_not_installed_again_and_what_goes_within_a_block_is_gone(model, ids):
-    plain = model.encode_text(ids)
-    model.set_adapter("a", 0.5)
-    handles = patch_of(model.clip).handles
-    with model.using("a", 0.5):
-        model.encode_text(ids)
-        RetrievalModel.encode_text(model, ids)
-    assert patch_of(model.clip).handles is handles
-    with model.using("b"):
-        model.remove_adapter("a")
-        assert model.active == "b"
-    assert model.active is None and torch.equal(model.encode_text(ids), plain)
-
-
 # ---- precision and devices
 
 

@@ -10,7 +10,7 @@ import pytest
 import cma
 from cma.files import write_whole
 from tests import ROOT
-from tests.core.sources import FILES, imports
+from tests.core.sources import FILES
 
 
 def python(code: str, *path: Path) -> subprocess.CompletedProcess:
@@ -37,25 +37,10 @@ def test_import_leaves_heavy_things_alone(module, heavy):
     assert run.stdout.strip() == "[]", run.stderr
 
 
-def test_the_explorer_hands_out_its_index_without_the_extra():
-    run = python("import explorer; print(explorer.index.find, explorer.MediaIndex)", ROOT)
-    assert run.stdout.startswith("<function find at ") and "MediaIndex" in run.stdout, run.stderr
-
-
 def test_a_method_of_the_tables_is_found_by_its_name_alone():
     said = "from cma.model import RetrievalModel as M; m = M.from_pretrained('mini')"
     run = python(f"{said}; print(m.add_adapter('a', 'CoOp').NAME)", ROOT)
     assert run.stdout.strip() == "CoOp", run.stderr
-
-
-def test_only_a_run_that_asks_for_it_meets_the_authors_arithmetic():
-    said = "import cma, sys; m = cma.RetrievalModel.from_pretrained('mini')"
-    said += "; m.add_adapter('a', cma.AdapterConfig())"
-    said += "; cma.training.prepare(m, cma.TrainConfig({})); cma.training.train_step"
-    said += "; print('cma.training.authors' in sys.modules)"
-    for asked in ("", "optimizer='bert_adam'", "precision='fp16'"):
-        run = python(said.format(asked), ROOT)
-        assert run.stdout.split() == [str(bool(asked))], run.stderr
 
 
 def test_import_leaves_logging_alone_and_one_call_prints_messages():
@@ -75,15 +60,6 @@ def test_no_module_reaches_others_through_the_package():
     for name, path in FILES.items():
         if name.startswith("cma."):
             assert not re.search(r"^ *import cma\b", path.read_text("utf-8"), re.MULTILINE), name
-
-
-def test_the_methods_know_nothing_of_the_model_that_holds_them():
-    seen, waiting = set(), [name for name in FILES if name.startswith("cma.methods")]
-    while waiting:
-        module = waiting.pop()
-        seen.add(module)
-        waiting += (imports(module, types=False) & FILES.keys()) - seen - {"cma"}
-    assert not seen & {"cma.model", "cma.checkpoints", "cma.hub"}
 
 
 def test_import_exposes_the_submodules():

@@ -68,9 +68,7 @@ def test_unknown_names_are_errors_and_no_recipe_of_the_paper_is_invented():
     ):
         recipe("coco").train_config("fp16")
     for name in RECIPES.keys() - PAPER.keys():
-        with pytest.raises(
-            ValueError, match=f"{name} has no variant 'paper': expected one of float32, bf16"
-        ):
+        with pytest.raises(ValueError, match=f"{name} has no variant 'paper'"):
             recipe(name).train_config("paper")
 
 

@@ -66,11 +66,6 @@ def test_a_shard_that_is_not_as_expected_is_refused_in_one_line(folder, content,
     assert status == 1 and message in errors and errors.count("\n") == 1
 
 
-def test_a_shard_whose_split_nobody_says_is_refused(folder):
-    status, _, errors = run("coco", {"00000.tar": tar(SHARD)}, folder, *LENIENT)
-    assert status == 1 and "neither its name nor its folders say train, val or test" in errors
-
-
 @given(st.integers(0, 3000), st.binary(max_size=20))
 def test_any_damage_of_a_shard_or_a_parquet_file_is_read_or_refused_in_one_line(folder, at, junk):
     for name, content in (("test.tar", tar(SHARD)), ("test.parquet", parquet(rows("a", "b")))):

@@ -2,15 +2,11 @@ import json
 from contextlib import nullcontext
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import cma.data
 from cma import files
 from data_prep.dataset import (
-    CaptionCleaner,
     Entry,
-    count_of,
     is_whole,
     refuse_other_content,
     write_dataset,
@@ -101,18 +97,3 @@ def test_an_output_folder_with_other_content_is_refused(tmp_path, there, message
         (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(BadInput, match=message) if message else nullcontext():
         refuse_other_content(tmp_path, "toy")
-
-
-@given(st.lists(st.text(), max_size=4))
-def test_cleaned_captions_are_words_with_single_blanks(captions):
-    clean, words = CaptionCleaner(), [" ".join(text.split()) for text in captions]
-    assert clean(captions, "here") == tuple(filter(None, words))
-    changed = sum(word not in ("", text) for word, text in zip(words, captions, strict=True))
-    assert (clean.blank, clean.cleaned) == (words.count(""), changed)
-    assert len(clean.notes()) == (clean.blank > 0) + (clean.cleaned > 0)
-
-
-def test_notes_name_ten_of_all():
-    assert count_of("abcdefghijkl", "left out") == [
-        "left out: 12 (a, b, c, d, e, f, g, h, i, j, …)"
-    ]

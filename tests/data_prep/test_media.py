@@ -1,16 +1,12 @@
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from data_prep import media
 from data_prep.__main__ import main
 from data_prep.dataset import Annotations, Entry
-from data_prep.media import VIDEO_SUFFIXES, MediaFiles, bare, check, problem
+from data_prep.media import VIDEO_SUFFIXES, MediaFiles, check, problem
 from data_prep.prepare import prepare
-from tests import ROOT
 from tests.data_prep.toy_shards import tar
 from tests.grey_media import write_clip, write_picture
 
@@ -95,10 +91,6 @@ def test_a_part_has_to_begin_in_its_clip_and_a_folder_holds_nothing_but_frames(t
     )
 
 
-def test_an_id_loses_the_extension_of_a_video_alone():
-    assert [bare(id) for id in ("a.mov", "a.b.MP4", "a.b", "a.")] == ["a", "a.b", "a.b", "a."]
-
-
 @pytest.mark.parametrize("faststart", [True, False])
 def test_a_clip_is_checked_at_both_ends(tmp_path, faststart):
     path = write_clip(tmp_path / "clip.mp4", [0, 250, 10, 240] * 20, faststart)
@@ -158,19 +150,6 @@ def test_only_what_has_changed_is_decoded_again(tmp_path, paths, decoded):
     assert set(problems) == {"b", "frames"}
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"FILE": 7}', '{"FILE": ["x", "fine"]}', '{"FILE": [1, 2, 3]}']
-)
-def test_results_that_cannot_be_read_are_made_anew(tmp_path, paths, decoded, content):
-    kept = tmp_path / "checked.json"
-    first = check(paths, "video", 1, kept)
-    right = kept.read_text()
-    kept.write_text(content.replace("FILE", str(paths["a"][0])))
-    decoded.clear()
-    assert check(paths, "video", 1, kept) == first and len(decoded) == 4
-    assert json.loads(kept.read_text()) == json.loads(right)
-
-
 def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, capsys):
     for number in range(3):
         write_picture(tmp_path / "source" / f"{number}.jpg")
@@ -190,44 +169,6 @@ def test_ctrl_c_is_one_line_and_what_was_checked_is_kept(tmp_path, monkeypatch, 
     monkeypatch.setattr(media, "problem", lambda part, kind: checked.append(part[0].name))
     checked = []
     assert main(words) == 0 and checked == ["2.jpg"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
-def test_ctrl_c_while_processes_work_is_one_line(tmp_path):
-    """As a terminal does it: every process of the command gets the signal."""
-    program = (
-        "import os, signal, time\n"
-        "from data_prep.media import one_by_one\n"
-        "if __name__ == '__main__':\n"
-        "    signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGINT))\n"
-        "    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the "
-        "background\n"
-        "    signal.setitimer(signal.ITIMER_REAL, 1)  # both processes have started\n"
-        "    try:\n"
-        "        list(one_by_one(time.sleep, [0.05] * 400, 2, 'sleep'))\n"
-        "    except KeyboardInterrupt:\n"
-        "        print('stopped')\n"
-    )
-    (tmp_path / "program.py").write_text(program)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = [sys.executable, str(tmp_path / "program.py")]
-    ended = subprocess.run(
-        words, capture_output=True, text=True, env=environment, start_new_session=True
-    )
-    assert ended.stdout == "stopped\n" and "Traceback" not in ended.stderr
-
-
-def test_clips_without_the_packages_for_them_are_one_line(tmp_path, monkeypatch, capsys):
-    write_clip(tmp_path / "source" / "a.mp4", [40, 90])
-    monkeypatch.setitem(sys.modules, "av", None)  # not installed
-    words = ["folder", "--source", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
-    assert main(words) == 1
-    error = capsys.readouterr().err
-    assert error == "error: av: not installed; run `pip install 'cross-modal-adapter[video]'`\n"
-    captions = tmp_path / "c.csv"
-    captions.write_text("file_name,caption\na.mp4,a cat\n")
-    # nothing is decoded
-    assert main([*words, "--captions", str(captions), "--annotations-only"]) == 0
 
 
 def test_a_process_that_dies_is_one_line():

@@ -8,11 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cma
-import explorer.index
 from cma import RetrievalModel, TrainConfig
 from data_prep import own
 from data_prep.__main__ import main
-from data_prep.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from data_prep.readers import BadInput
 from explorer.index import MediaIndex
 from tests.data_prep.fuzz_sources import PICTURE, inside, parquet
@@ -56,9 +54,7 @@ def test_pictures_without_captions_can_be_searched_and_nothing_else(
     model = RetrievalModel(toy_clip, toy_processor)
     assert len(MediaIndex.build(model, tmp_path / "out").query("a cat", 2)) == 2
     dataset, config = cma.data.load(tmp_path / "out", "test"), TrainConfig(name="toy")
-    with pytest.raises(
-        ValueError, match=r"2 of 2 items have no captions, the first is a\.jpg; training"
-    ):
+    with pytest.raises(ValueError, match=r"2 of 2 items .*a\.jpg"):
         cma.evaluate(model, dataset, config)
 
 
@@ -121,15 +117,6 @@ def test_captions_of_other_files_are_said_to_be_so(tmp_path, capsys):
     assert run(*words, "--allow-missing") == 1
     said = capsys.readouterr().err
     assert "c.csv: 0 of 2 files are there, the first is x.jpg; expected paths" in said
-
-
-def test_a_column_of_splits_decides(tmp_path):
-    source = pictures(tmp_path / "source", "a.jpg", "b.jpg")
-    captions = csv(
-        tmp_path / "c.csv", "a.jpg;x;val", "b.jpg;y;train", header="file_name;caption;split"
-    )
-    assert run("--source", source, "--out", tmp_path / "out", "--captions", captions) == 0
-    assert items(tmp_path / "out") == {"a.jpg": ("val", ("x",)), "b.jpg": ("train", ("y",))}
 
 
 @given(st.sets(st.text(min_size=1, max_size=3), max_size=60), st.integers(0, 3))
@@ -309,10 +296,6 @@ def test_any_file_of_captions_is_read_or_refused_in_one_line(
         assert own.read(source, source / name).entries[0].id == "a.jpg"
     except BadInput as error:
         assert str(source) in str(error)
-
-
-def test_what_can_be_prepared_can_be_searched():
-    assert set(explorer.index.SUFFIXES) >= IMAGE_SUFFIXES | VIDEO_SUFFIXES
 
 
 def test_captions_inside_containers_and_an_imagefolder_are_read(tmp_path, capsys):

@@ -1,5 +1,4 @@
 import json
-from contextlib import nullcontext
 
 import pytest
 
@@ -69,37 +68,6 @@ def test_no_items_repeated_ids_and_nothing_usable_are_refused(tmp_path, ids, mes
         prepare(annotations(*map(entry, ids)), tmp_path, tmp_path / "out", allow_missing=True)
     with pytest.raises(FileNotFoundError):
         cma.data.load(tmp_path / "out", "test")
-
-
-def test_annotations_only_writes_every_item_and_looks_for_no_media(tmp_path, capsys):
-    out = tmp_path / "out"
-    both = annotations(entry("a"), entry("b"))
-    prepare(both, tmp_path, out, allow_missing=True, annotations_only=True)
-    assert [item.id for item in cma.data.load(out, "test").items] == ["a", "b"]
-    counts = json.loads((out / "dataset.json").read_text())["counts"]["test"]
-    assert counts["found"] == 2 and counts["expected"] == 9
-    assert counts["media"] == {"found": None, "expected": 2}
-    assert "test 2 / 9 2 / 18 not looked for / 2" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(BadInput, match="b: no caption"):
-        prepare(
-            annotations(entry("a"), entry("b", captions=())), tmp_path, out, annotations_only=True
-        )
-
-
-@pytest.mark.parametrize("published", [(2, 4), (3, 4), (2, 5)])
-def test_counts_unlike_the_published_are_said_and_need_allow_missing(tmp_path, capsys, published):
-    out, unlike = tmp_path / "out", published != (2, 4)
-    read = annotations(entry("a", captions="ab"), entry("b", captions="ab"), published=published)
-    read.expected["val"] = Counts(3, 3)  # a split that is not there
-    said = "test 2 / {} items, 4 / {} captions".format(*published)
-    with pytest.raises(BadInput, match=said) if unlike else nullcontext():
-        prepare(read, tmp_path, out, annotations_only=True)
-    assert (out / "dataset.json").exists() == (not unlike)
-    prepare(read, tmp_path, out, allow_missing=True, annotations_only=True)
-    printed = capsys.readouterr().out
-    assert (out / "dataset.json").exists() and printed.count(said) == printed.count(
-        "WARNING"
-    ) == 2 * unlike
 
 
 @pytest.mark.parametrize("file", ["../a", "/a", "b/../../a", "C:/a", r"b\..\..\a"])

@@ -1,8 +1,6 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from data_prep.readers import BadInput, read_csv, read_id_list, read_json, read_json_lines
+from data_prep.readers import BadInput, read_csv, read_json, read_json_lines
 
 
 def test_text_with_a_byte_order_mark_or_in_another_encoding(tmp_path):
@@ -37,13 +35,3 @@ def test_json_that_cannot_be_read_says_where(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(BadInput, match=message):
         read_json(path, unique_keys=True)
-
-
-@given(st.lists(st.text("abc-_1", min_size=1), min_size=1), st.sampled_from(["\n", "\r\n", "json"]))
-def test_a_list_of_ids_is_read_once_each_and_in_order(tmp_path_factory, ids, form):
-    path = tmp_path_factory.mktemp("lists") / ("ids.json" if form == "json" else "ids.txt")
-    text = str(ids).replace("'", '"') if form == "json" else form.join(ids)
-    path.write_bytes(text.encode())
-    found = read_id_list(path)
-    assert found.ids == tuple(dict.fromkeys(ids)) and found.repeated == len(ids) - len(found.ids)
-    assert len(found.notes()) == (found.repeated > 0)

@@ -8,7 +8,7 @@ import pytest
 from cma import data
 from experiments import forgetting
 from experiments.__main__ import main
-from experiments.rows import DIRECTIONS, Budget, MethodRow
+from experiments.rows import DIRECTIONS, Budget
 from experiments.study import Study
 from tests.conftest import build_clip
 from tests.toy_data import write_images
@@ -49,17 +49,3 @@ def test_kept_adapters_are_tested_once(study, tmp_path, monkeypatch, capsys):
     assert main([*words, str(tmp_path)]) == 0  # the row is not measured again
     assert main([*words, str(tmp_path / "empty")]) == 1
     assert "methods: no rows; `python -m experiments study` m" in capsys.readouterr().err
-
-
-def test_the_gentlest_rate_is_the_smallest_of_those_that_are_nearly_as_good():
-    scores = {3e-4: (10, 12), 1e-3: (19, 20), 3e-3: (20, 20.9), 1e-2: (None, None)}
-    rates = [
-        {"lr": lr, "seed": s, "epochs": 4, "mR": mr}
-        for lr, of in scores.items()
-        for s, mr in enumerate(of)
-    ]
-    row = MethodRow("toy", "LoRA", {"rate_seeds": [0, 1], "epochs": 4}, rates=rates, lr=3e-3)
-    assert forgetting.gentlest(row) == 1e-3
-    scanned = {"lr": 1e-4, "seed": 0, "epochs": 1, "mR": 99.0}
-    assert forgetting.gentlest(replace(row, rates=[scanned, *rates])) == 1e-3
-    assert forgetting.gentlest(replace(row, rates=[])) == row.lr

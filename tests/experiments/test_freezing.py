@@ -1,14 +1,11 @@
 """Worlds whose pixels are not those that were frozen before the first row."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from experiments import world
 from experiments.world import PROTOCOL
-
-NOTEBOOKS = Path(world.__file__).parents[1] / "notebooks"
 
 
 @pytest.fixture
@@ -36,23 +33,3 @@ def test_other_pixels_than_those_that_were_frozen_are_said(results, capsys):
         world.check_pixels(data, results)
     world.warn_of_other_pixels(data, results)
     assert "warning: " in capsys.readouterr().out
-
-
-STUDIED = (
-    "03_train_flickr30k",
-    "04_train_msrvtt",
-    "06_compare_methods",
-    "a3_inside_the_adapter",
-)
-
-
-@pytest.mark.parametrize("name", STUDIED)
-def test_notebooks_say_so_before_they_read_a_record(name):
-    code = (NOTEBOOKS / f"{name}.ipynb").read_text("utf-8")
-    warned = code.index("world.warn_of_other_pixels(ROOT / data_root, ROOT / ")
-    reads = [
-        code.index(read)
-        for read in ("read_rows(", "Findings.read(", "helpers.recorded(")
-        if read in code
-    ]
-    assert reads and warned < min(reads)

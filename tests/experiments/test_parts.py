@@ -1,10 +1,9 @@
-"""Shares of the gain by caption style and by number of things, of made-up rows."""
+"""The command that shares out a gain by caption style and number of things, on made-up rows."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from data_prep.mini.caption_styles import CAPTION_STYLES
 from experiments import gains, parts, tables
@@ -32,17 +31,6 @@ def three() -> dict[str, MethodRow]:
     """Zero-shot finds nothing, full all; ours the texts of one style and single things."""
     ours = (np.arange(5) == 0) | (np.array(NUMBERS) == 1)[:, None]
     return {ZERO_SHOT: row(ZERO_SHOT, False), FULL: row(FULL, True), PAPER: row(PAPER, ours)}
-
-
-def test_the_share_is_that_of_the_part():
-    found = parts.measured(three(), PAPER, NUMBERS, list(CAPTION_STYLES))
-    assert found["describer list"] == {"texts": ITEMS, "share": (100,) * 3, "points": (0, 0, 0)}
-    assert found["describer part"]["share"][0] == pytest.approx(20)
-    assert found["describer part"]["points"][0] == pytest.approx(-80)
-    assert found["1 thing"]["share"][0] == 100 and found["2 things"]["share"][0] == 20
-    assert found["4 things or more"]["texts"] == 2 * ITEMS
-    flat = parts.measured(three() | {FULL: row(FULL, False)}, PAPER, NUMBERS, list(CAPTION_STYLES))
-    assert flat["2 things"]["share"] is None
 
 
 def test_the_command_reads_what_the_pictures_show(tmp_path, capsys):

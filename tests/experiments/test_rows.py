@@ -55,14 +55,6 @@ def test_ndcg_from_ranks_is_that_of_the_scores():
     assert difference(one, replace(one, method="b"), WAY, NDCG)[0] == 0
 
 
-def test_seeds_are_drawn_too():
-    one = row("a", 0.4, seeds=1)
-    # a lucky seed
-    one.ranks["1"] = {way: [1] * len(ranks) for way, ranks in one.ranks["0"].items()}
-    value, low, high = recall(one, WAY)
-    assert low < 45 and high == 100 and value == pytest.approx(70, abs=4)
-
-
 def test_a_share_of_the_gain_and_none_of_a_small_one():
     start, full, ours = row("a", 0.2), row("b", 0.6), row("c", 0.5)
     share, low, high = share_of_gain(ours, full, start, WAY)

@@ -2,7 +2,6 @@
 was.
 """
 
-import dataclasses
 import json
 import re
 import shutil
@@ -17,7 +16,6 @@ import torch
 from cma import RetrievalModel, data, methods
 from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
-from cma.methods import options_of
 from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
@@ -113,21 +111,6 @@ def test_a_scan_finds_the_rate_that_is_tried_with_its_neighbours(study, peak, as
 def failing(*values):
     raise NotFinite("loss NaN")
     yield
-
-
-def test_a_rate_at_which_training_fails_is_worse_than_any_other(study):
-    @contextmanager
-    def trained(row, method, rate, *rest):
-        if rate != 3e-3:
-            raise NotFinite("loss NaN")
-        yield None, SimpleNamespace(metrics={"mR": 0.0, "text_to_visual": {"R@1": 0.0}})
-
-    study.trained = trained
-    assert study.choose_rate(MethodRow("toy", METHOD, {}), METHOD) == 3e-3
-    row, study.trained = MethodRow("toy", METHOD, {}), failing
-    with pytest.raises(ValueError, match=r"toy-projection: no rate of 0\.001, 0\.003 could be"):
-        study.choose_rate(row, METHOD)
-    assert {entry["mR"] for entry in row.rates} == {None}
 
 
 RUN = {"backbone": {"name": "mini", "revision": "0123abcd"}, "data_digest": "of other data"}
@@ -249,13 +232,3 @@ def test_what_cannot_be_run_is_said_before_the_first_run(study, seen, tmp_path, 
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
     assert not seen and not study.results.exists()
-
-
-def test_pictures_and_clips_have_the_options_of_their_tables(folder):
-    pictures = data.load(folder, "train")
-    clips = dataclasses.replace(pictures, kind="video", recipe="activitynet")
-    assert options_of("AdaptFormer", pictures) == {"bottleneck_dim": 16}
-    assert not options_of("AdaptFormer", clips)
-    assert options_of("cross-modal adapter", clips) == {"bottleneck_dim": 16, "shared_dim": 512}
-    assert options_of("adapter without sharing", clips) == {"bottleneck_dim": 16}
-    assert studies.why_not("ST-Adapter", "image") and not studies.why_not("ST-Adapter", "video")

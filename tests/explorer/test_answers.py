@@ -9,7 +9,7 @@ from cma.media import video
 from explorer import answers, attention
 from explorer.index import MediaIndex, Where
 from tests.toy_index import holding
-from tests.toy_media import halves, write_clip, write_picture
+from tests.toy_media import halves, write_picture
 
 
 def test_answers_are_the_index_s_own(indexes):
@@ -37,19 +37,6 @@ def test_answers_are_the_index_s_own(indexes):
         answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
 
 
-def test_a_right_answer_beyond_what_is_ranked_is_not_known(indexes, monkeypatch):
-    index = indexes["pictures"]["zero-shot"]
-    items, scores = index.ranking("a red cat")
-    right = [place for place, item in enumerate(items.tolist()) if item in index.right("a red cat")]
-    for ranked in (right[0], right[0] + 1):
-        monkeypatch.setattr(
-            MediaIndex, "ranking", lambda self, *_, n=ranked: (items[:n], scores[:n])
-        )
-        answer = answers.ask(index, "a red cat", k=14)
-        assert len(answer.ranked) == len(answer.hits) == ranked < len(answer.index)
-        assert answer.right_rank == (None if ranked == right[0] else right[0] + 1)
-
-
 def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(galleries, tmp_path):
     for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "c/w.png", "v.png")):
         write_picture(tmp_path / name, number)
@@ -62,20 +49,6 @@ def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(gallerie
     assert [hit.rank for hit in both.hits] == [1, 2]
     wanted = index.query("a red cat", 9, **asked)
     assert [(hit.file.file_name, hit.score) for hit in both.hits] == wanted
-
-
-def test_moments_of_a_film_are_one_result_and_each_can_be_explained(galleries, tmp_path):
-    write_clip(tmp_path / "film.mp4", 0, frames=130, rate=2)
-    write_picture(tmp_path / "p.png", 3)
-    index = MediaIndex.build(galleries["clips"].model, tmp_path)
-    plain = answers.ask(index, "a red cat", 99)
-    answer = answers.ask(index, "a red cat", 99, folded=True)
-    assert len(plain.hits) == len(index) == 6 and len(answer.hits) == 2
-    film = next(hit for hit in answer.hits if hit.file.is_moment)
-    assert [film.item, *film.moments] == [hit.item for hit in plain.hits if hit.file.is_moment]
-    assert film.score == max(hit.score for hit in plain.hits if hit.file.is_moment)
-    for item in (film.item, *film.moments):
-        assert len(answers.why(index, "a red cat", item).frames) == len(index.frames(item))
 
 
 @pytest.mark.parametrize(("name", "item"), [("pictures", 2), ("clips", 4)])
@@ -100,35 +73,6 @@ def test_why_is_the_explanation_of_the_frames_that_were_compared(indexes, name, 
         assert index.model.active is None
 
 
-@pytest.fixture
-def other_config(monkeypatch):
-    """Indexes that say they were built with other settings."""
-
-    def other_config(**changes):
-        config = MediaIndex.config.fget
-        changed = property(lambda index: replace(config(index), **changes))
-        monkeypatch.setattr(MediaIndex, "config", changed)
-
-    return other_config
-
-
-def test_heat_lies_on_the_frames_that_count(indexes, other_config):
-    other_config(temperature=1e-4)  # one frame has all the weight
-    found = answers.why(indexes["clips"]["zero-shot"], "a red cat", 4)
-    assert max(found.weights) > 0.99
-    coloured = [frame.convert("L").convert("RGB") != frame for frame in found.frames]
-    assert coloured == [weight > 0.01 for weight in found.weights]
-
-
-def test_why_of_a_clip_that_changed_says_so(indexes, other_config):
-    other_config(max_frames=2)
-    with pytest.raises(
-        ValueError,
-        match=r"test5?4\.mp4: found 2 frames, but the index has 5; build the index again",
-    ):
-        answers.why(indexes["clips"]["zero-shot"], "a cat", 4)
-
-
 def test_rank_changes_against_the_sorted_scores(indexes):
     before, after = indexes["clips"]["zero-shot"], indexes["clips"]["adapted"]
     changes = answers.rank_changes(before, after)
@@ -142,15 +86,6 @@ def test_rank_changes_against_the_sorted_scores(indexes):
     assert factors == sorted(factors, reverse=True) and factors[0] > 1 > factors[-1]
     with pytest.raises(ValueError, match=r"different files \(5 and 14\)"):
         answers.rank_changes(before, indexes["pictures"]["adapted"])
-
-
-def test_of_many_captions_some_are_drawn(indexes, monkeypatch):
-    pair = indexes["clips"].values()
-    everything = answers.rank_changes(*pair)
-    monkeypatch.setattr(answers, "MAX_CAPTIONS", 4)
-    some = answers.rank_changes(*pair)
-    assert len(some) == 4 and set(some) < set(everything)
-    assert some == answers.rank_changes(*pair) and some != answers.rank_changes(*pair, seed=1)
 
 
 def test_examples_are_captions_and_the_same_each_time(indexes):

@@ -63,27 +63,6 @@ def test_it_opens_without_embedding_or_writing_anything(copy, monkeypatch):
     assert stamps(copy) == before
 
 
-def test_another_strength_is_embedded_in_memory(copy):
-    before = stamps(copy)
-    clips = demo_galleries(copy)["clips"]
-    assert len(clips.index(clips.adapter, 0.5)) == 20 and stamps(copy) == before
-
-
-def test_an_index_that_cannot_be_used_is_built_again(copy, galleries):
-    damaged = copy / "clips" / "index-adapter" / "media.lance"
-    for path in (damaged / "_versions").iterdir():
-        path.write_bytes(b"damaged")
-    again, known = both(demo_galleries(copy)["clips"])[1], both(galleries["clips"])[1]
-    assert torch.allclose(again.frames(), known.frames(), atol=1e-4)
-
-
-def test_each_adapter_finds_more_than_clip(galleries):
-    for gallery in galleries.values():
-        changes = answers.rank_changes(*both(gallery))
-        found = np.array([[one.before == 1, one.after == 1] for one in changes]).sum(0)
-        assert found[1] > found[0]
-
-
 def test_a_copy_without_its_files_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(FileNotFoundError, match="no demo in this copy; install"):
         demo_galleries(tmp_path / "gone")
@@ -120,16 +99,6 @@ def test_one_command_builds_what_is_there(tmp_path, monkeypatch):
             assert new.header == old.header and new.captions == old.captions
             assert list(new.column("digest")) == list(old.column("digest"))
             assert torch.allclose(new.frames(), old.frames(), atol=1e-4)
-
-
-def test_its_items_have_captions_and_are_of_the_test_split():
-    for name, (benchmark, count) in PARTS.items():
-        lines = (HERE / name / "metadata.jsonl").read_text("utf-8").splitlines()
-        items = [json.loads(line) for line in lines]
-        assert len(items) == count and all(one["captions"] for one in items)
-        assert {one["split"] for one in items} == {"test"}
-        about = json.loads((HERE / name / "dataset.json").read_text("utf-8"))
-        assert about["recipe"] == benchmark
 
 
 def test_readmes_picture_shows_what_the_rule_chooses_and_readme_counts_both_ways(galleries):

@@ -27,22 +27,6 @@ def test_date_camera_and_place_are_those_that_the_camera_wrote(tmp_path):
     assert (found["place"], found["sides"]) == ("48.85833, -2.29500", "40 × 30")
 
 
-@pytest.mark.parametrize(
-    ("changes", "lost"),
-    [
-        ({"gps": {1: "N"}}, "place"),
-        ({"gps": {1: "N", 2: (0, 0, 0), 3: "E"}}, "place"),
-        ({"date": "2014:13:45 99:00:00"}, "taken"),
-        ({"date": "\0 <b>"}, "taken"),
-        ({"date": ""}, "taken"),
-    ],
-)
-def test_what_makes_no_sense_is_left_out(tmp_path, changes, lost):
-    path, file = photo(tmp_path / "a.jpg", **changes)
-    found = facts.about(path, file)
-    assert lost not in found and found["camera"] == "Canon EOS 5D" and "changed" in found
-
-
 def test_a_long_text_of_a_camera_is_cut_and_a_broken_or_lost_file_is_no_error(tmp_path):
     path, file = photo(tmp_path / "a.jpg", camera=("M" * 5000, "\0x"))
     assert len(facts.about(path, file)["camera"]) == facts.MAX_TEXT

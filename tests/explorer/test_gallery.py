@@ -1,22 +1,18 @@
 """A gallery builds each index once, again when the adapter changed; folders become galleries."""
 
-import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cma import AdapterConfig, ReadConfig, RetrievalModel, load_backbone
 from explorer import Gallery, open_galleries
-from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED, named
+from explorer.gallery import BENCHMARKS, PHOTOGRAPHS, TRAINED
 from explorer.index import IndexConfig, MediaIndex
 from tests.toy_data import write_images
 from tests.toy_galleries import build_galleries
-from tests.toy_media import write_picture
 
 
 @pytest.fixture
@@ -112,17 +108,6 @@ def test_an_adapter_that_is_not_there_is_an_error(gallery):
         gallery.indexes([None, "zero-shot"])
 
 
-def test_dates_follow_a_table_that_others_fill(gallery, tmp_path):
-    model, media, place = gallery.model, tmp_path / "media", tmp_path / "table"
-    write_picture(media / "0.png", 0)
-    opened = Gallery(model, MediaIndex.build(model, media, store=place))
-    before = opened.dates()
-    assert len(before.all) == 1 and opened.dates() is before
-    write_picture(media / "1.png", 1)
-    MediaIndex.build(model, media, store=place)
-    assert len(opened.dates().all) == 2
-
-
 # ---- galleries of folders
 
 
@@ -170,19 +155,6 @@ def test_folders_of_one_name_are_told_apart(media, backbone, tmp_path):
     assert list(map(len, parts)) == [3] * 5, "three models, two folders, one asked"
 
 
-PATHS = st.lists(st.sampled_from(["a", "b", "a-run", ".."]), min_size=1).map(
-    lambda parts: Path("/", *parts)
-)
-
-
-@given(paths=st.lists(PATHS, min_size=1))
-def test_names_are_short_and_each_folder_has_its_own(paths):
-    found = named(paths, "-run")
-    assert set(found.values()) == set(paths) and all(found)
-    short = {path.name.removesuffix("-run") for path in paths}
-    assert (set(found) == short) == (len(short) == len(set(paths)))
-
-
 @pytest.mark.parametrize("place", TRAINED)
 def test_the_offline_benchmarks_are_the_default(place, backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -202,22 +174,6 @@ def test_the_offline_benchmarks_are_the_default(place, backbone, tmp_path, monke
         "mini-flickr30k: CLIP without an adapter; `python notebooks/run.py 03` trains one" in said
     )
     assert "mini-msrvtt: CLIP without an adapter" not in said
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "said"),
-    [
-        ("some/clip", True, r"one: trained on .*some/clip.*load the backbone"),
-        (None, False, "its backbone has no name"),
-    ],
-)
-def test_an_adapter_of_another_backbone_is_refused(media, backbone, tmp_path, name, given, said):
-    trained = save_adapter(tmp_path / "one", backbone)
-    config = trained / "adapter_config.json"
-    content = json.loads(config.read_text()) | {"backbone": {"name": name, "revision": "0" * 40}}
-    config.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=said):
-        open_galleries([media], [trained], backbone if given else None)
 
 
 def test_an_index_is_opened_as_it_is(media, backbone, tmp_path):

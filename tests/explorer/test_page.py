@@ -1,6 +1,5 @@
 """The command for the page: what it serves, and what is said if something is missing."""
 
-import errno
 import os
 import re
 import shlex
@@ -124,19 +123,6 @@ def test_without_a_browser_the_address_is_enough(tmp_path, monkeypatch, capsys):
     command.show("http://127.0.0.1:1/", 1)
     said = capsys.readouterr().out
     assert said.startswith("found no browser: open the address") and said.count("\n") == 1
-
-
-def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, capsys):
-    def full(path, binary=False):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "full"))
-    monkeypatch.setattr("jupyter_core.paths.secure_write", full)
-    monkeypatch.setattr("explorer.demo_galleries", dict)
-    assert command.main(["--demo", "--port", "0"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "No space left on device" in said
-    assert "make room" in said and "JUPYTER_RUNTIME_DIR" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="files have no such modes here")

@@ -68,14 +68,6 @@ class Tab:
         return {hit["file"]: hit["item"] for hit in found["columns"][0]["hits"]}
 
 
-def test_messages_arrive_as_they_were_sent():
-    content, buffers = {"is": "x", "text": "ä <b>"}, [b"", b"123", bytes(1000)]
-    assert server.unpack(server.pack(content, buffers)) == (content, buffers)
-    for wrong in (b"", b"\0\0\0\x09nothing", b"\0\0\0\x02{}"):
-        with pytest.raises((KeyError, ValueError)):
-            server.unpack(wrong)
-
-
 @pytest.mark.parametrize("path", ["/", "/explorer.js", "/page.js", "/file/x/0", "/nothing"])
 def test_without_the_token_or_under_another_name_nothing_is_served(served, path):
     port, *_ = served

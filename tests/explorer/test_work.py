@@ -92,7 +92,3 @@ def test_a_cancelled_task_that_waits_never_begins(worker, model):
     worker.thread.submit(task.run)
     worker.end()
     worker.thread.shutdown(wait=True)
-
-
-def test_there_is_one_worker_in_a_process():
-    assert work.worker() is work.worker()

@@ -1,10 +1,7 @@
 """Pictures are read as they look; what is wrong with a file is one message that names it."""
 
-import importlib.util
 import random
 import re
-import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +21,6 @@ from cma.media import (
     read_frames,
     read_image,
     shown_name,
-    stream_frames,
     to_pixels,
 )
 from cma.media.animation import Animation
@@ -197,14 +193,6 @@ def test_a_jpeg_that_is_not_large_keeps_its_pixels(tmp_path, short, scale):
         assert np.array_equal(np.asarray(read), np.asarray(Image.open(tmp_path / "p.jpg")))
 
 
-def test_frames_to_be_kept_are_read_in_full(tmp_path):
-    (tmp_path / "clip").mkdir()
-    scene(0, (2 * ENOUGH, 2 * ENOUGH)).save(tmp_path / "clip" / "1.jpg")
-    assert read_frames(tmp_path / "clip", 1)[0].size == (ENOUGH, ENOUGH)
-    (frame,) = stream_frames(tmp_path / "clip", 1)
-    assert frame.size == (2 * ENOUGH, 2 * ENOUGH)
-
-
 def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "p.png")
     with pytest.raises(
@@ -216,17 +204,6 @@ def test_too_many_pixels_are_a_message_and_many_are_read(tmp_path, monkeypatch):
     write_picture(tmp_path / "q.png", 1, (6, 5))  # above Pillow's limit, and below twice
     with pytest.warns(Image.DecompressionBombWarning):
         assert read_image(tmp_path / "q.png").size == (6, 5)
-
-
-def test_the_warnings_of_pillow_stay_those_of_the_caller():
-    """Importing the module changes nothing of Pillow, and no filter of warnings."""
-    before = list(warnings.filters)
-    spec = importlib.util.find_spec("cma.media.images")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))  # as the first import does
-    assert warnings.filters == before
-    for name, module in list(sys.modules.items()):
-        if name.startswith("PIL."):
-            assert vars(module).get("warnings", warnings) is warnings
 
 
 # ---- files that are none

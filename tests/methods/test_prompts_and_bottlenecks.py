@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from cma import RetrievalModel
 from cma.methods import attach
 from cma.patching import encoder_layers
-from tests.conftest import CONTEXT, EOS, build_clip, one_line
+from tests.conftest import CONTEXT, EOS, build_clip
 from tests.methods.conftest import FRAMES, MASK, build, embed, token_ids
 
 
@@ -95,22 +94,6 @@ def test_st_adapter_looks_at_neighbouring_frames_and_never_at_padding():
     torch.testing.assert_close(changed[2, :2], whole[2, :2])
     with pytest.raises(ValueError, match="ST-Adapter: cannot do pictures, use encode_videos: its"):
         model.encode_images(FRAMES[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("method", "options", "said"),
-    [
-        ("VPT", {"depth": 4}, "VPT: depth=4, but the vision tower has 3 layers"),
-        ("CoOp", {"tokens": 0}, "CoOp: 'tokens': expected greater than 0, found 0"),
-        ("ST-Adapter", {"kernel": [2, 1, 1]}, "ST-Adapter: kernel=.*expected odd numbers, not 2"),
-        ("MV-Adapter tying", {"tied_layers": 9}, "tied_layers=9: a tower has 3 layers"),
-        ("LoRA", {"targets": ["query"]}, "no projection of CLIP is called 'query'"),
-        ("AdaptFormer", {"rank": 3}, "AdaptFormer: options are bottleneck_dim, not rank"),
-    ],
-)
-def test_options_that_cannot_be_are_named(method, options, said):
-    with one_line(ValueError, said):
-        attach(RetrievalModel(build_clip()), method, "m", **options)
 
 
 def test_lora_is_a_low_rank_product_and_says_what_to_install(monkeypatch):

@@ -2,7 +2,6 @@
 own.
 """
 
-import copy
 import operator
 import sys
 
@@ -10,14 +9,12 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from cma import AdapterConfig, RetrievalModel, TrainConfig, train
+from cma import RetrievalModel, TrainConfig, train
 from cma.data import load as load_data
 from cma.method import CrossModalAdapter
 from cma.methods import NAMES, Method, attach, class_of
 from cma.methods.tuning import Replaced
-from cma.patching import patch_of
 from cma.training import RunRecord, prepare
-from explorer.index.weights import identify
 from tests.conftest import build_clip, one_line
 from tests.methods.conftest import FRAMES, build, embed, hooks, move
 from tests.toy_data import write_images
@@ -83,53 +80,6 @@ def test_a_strength_between_is_a_blend_of_weights_or_refused():
     assert all(map(torch.equal, embed(model), embed(RetrievalModel(own))))
 
 
-@pytest.mark.parametrize("method", ["full fine-tuning", "VL-Prompt", "MaPLe", "LoRA", "ST-Adapter"])
-def test_switching_and_two_models_on_one_clip(method):
-    model = build(method, moved=True)
-    model.add_adapter("a", AdapterConfig(4, 8, init_std=0.3))
-    move(attach(model, "partial", "last"))
-    other = RetrievalModel(model.clip)  # wrapped again: no adapter acts
-    assert patch_of(model.clip).method is None
-    assert all(p.requires_grad for one in model.adapters.values() for p in one.parameters())
-    seen = {}
-    for name in ("m", "a", None, "last"):
-        model.set_adapter(name)
-        seen[name] = embed(model)
-        plain = embed(other)
-    assert all(map(torch.equal, plain, seen[None]))
-    for name in ("last", "m", None, "a", "m"):
-        model.set_adapter(name)
-        assert all(map(torch.equal, embed(model), seen[name]))
-    for name in ("a", None, "last"):
-        assert any(
-            not torch.allclose(*pair, atol=1e-3) for pair in zip(seen["m"], seen[name], strict=True)
-        )
-
-
-COPIED = [
-    "full fine-tuning",
-    "VPT",
-    "MaPLe",
-    "AdaptFormer",
-    "ST-Adapter",
-    "LoRA",
-    "cross-modal adapter",
-]
-
-
-@pytest.mark.parametrize("method", COPIED)
-def test_a_copy_of_a_model_has_weights_of_its_own(method):
-    model = build(method, moved=True)
-    before, twin = embed(model), copy.deepcopy(model)
-    assert all(map(torch.equal, embed(twin), before))
-    move(twin.adapters["m"])
-    assert not torch.equal(embed(twin)[0], before[0]) or not torch.equal(embed(twin)[1], before[1])
-    assert all(map(torch.equal, embed(model), before))
-    twin.set_adapter(None)
-    assert all(map(torch.equal, embed(twin), embed(RetrievalModel(build_clip()))))
-    assert all(map(torch.equal, embed(model), before))
-
-
 def test_a_record_counts_each_tensor_once_and_holds_the_options(folder):
     dataset, size = load_data(folder, "train"), sum(p.numel() for p in build_clip().parameters())
     for method, added in (
@@ -178,17 +128,6 @@ def test_a_run_is_trained_known_again_and_kept(
         train(model, dataset, config)
     train(model, dataset, config.merge({"if_exists": "replace", "epochs": 1}))
     assert kept.load_adapter(tmp_path / "run", "replaced").NAME == model.get_adapter("v").NAME
-
-
-def test_an_index_knows_the_backbone_below_a_method():
-    model, known = build("full fine-tuning", moved=True), []
-    attach(model, "LoRA", "l")
-    for name in ("m", "l", None):
-        model.set_adapter(name)
-        known.append(identify(model))
-    assert len({one.backbone for one in known}) == 1 and len({one.adapter for one in known}) == 3
-    attach(model, "zero-shot", "z")
-    assert identify(model).adapter
 
 
 def test_a_backbone_in_half_precision_cannot_be_tuned():
@@ -288,7 +227,7 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
     class Shift(Method):
         NAME = "mended later"
 
-    with one_line(TypeError, r"^Shift has no `install\(clip, scale\)`; expected one that yields"):
+    with one_line(TypeError, "^Shift has no `install"):
         attach(model, "mended later", "mine")
     assert list(model.adapters) == ["a", "b"] and model.active is None
 
@@ -323,7 +262,7 @@ def test_a_method_that_fails_leaves_its_name_free_and_its_mended_class_is_found(
 @pytest.mark.parametrize("name", ["LoRA", "cross-modal adapter"])
 def test_a_name_of_ours_cannot_be_taken(name):
     before = class_of(name)
-    with one_line(TypeError, rf"^Mine: NAME = '{name}' is that of cma\..*; saved adapters would"):
+    with one_line(TypeError, rf"^Mine: NAME = '{name}' is that of cma\."):
         type("Mine", (Method,), {"NAME": name})
     assert class_of(name) is before
 

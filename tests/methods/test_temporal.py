@@ -7,7 +7,7 @@ import torch
 
 from cma import RetrievalModel, TrainConfig
 from cma.methods import attach
-from cma.methods.temporal import factors, merged
+from cma.methods.temporal import merged
 from cma.training import prepare
 from cma.training.step import batch_gradient, recomputed
 from tests.conftest import build_clip, one_line
@@ -43,12 +43,6 @@ def test_tokens_are_merged_as_by_slow_loops(count):
         wanted = slowly(x[clip], sizes[clip].float(), sources, count)
         torch.testing.assert_close([one[clip] for one in found], list(wanted))
     torch.testing.assert_close(found[1].sum(1), sizes.float().sum(1))
-
-
-def test_nothing_is_lost_where_nothing_can_be_merged():
-    x, sizes = torch.randn(2, 3, 4), torch.ones(2, 3)
-    assert merged(x, sizes, torch.tensor([True] * 3), 2) == (x, sizes)
-    assert [factors(number) for number in (2, 12, 64, 7)] == [[2], [2, 2, 3], [2] * 6, [7]]
 
 
 def test_a_clip_becomes_one_whatever_else_is_in_the_batch_and_padding_says_nothing():

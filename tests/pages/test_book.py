@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from sphinx.cmd.build import build_main
 
 import cma
 import experiments
@@ -175,17 +174,6 @@ def test_a_link_to_a_file_that_is_no_page_goes_to_the_repository_or_is_text(made
     )
 
 
-def test_the_address_is_set_in_one_place(made, tmp_path, monkeypatch):
-    module = made["pages"]
-    monkeypatch.setattr(module, "ROOT", tmp_path)
-    for text, said in (("", ""), (f'[project.urls]\nRepository = "{ADDRESS}.git"', ADDRESS)):
-        (tmp_path / "pyproject.toml").write_text(f"[project]\n{text}", "utf-8")
-        assert module.repository() == said
-    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "git@host:a/b"', "utf-8")
-    with pytest.raises(ValueError, match="expected https://github.com/OWNER/NAME"):
-        module.repository()
-
-
 def test_without_an_address_there_are_no_buttons_for_colab_and_no_first_cell(made, pages):
     if not (address := made["pages"].repository()):
         assert not [
@@ -196,44 +184,6 @@ def test_without_an_address_there_are_no_buttons_for_colab_and_no_first_cell(mad
         assert [c.source for c in cells if made["pages"].SETUP in c.metadata.get("tags", [])] == (
             [made["pages"].setup_code(address)] if address else []
         )
-
-
-def test_with_an_address_a_notebook_gets_one_first_cell_and_loses_it_again(made):
-    module = made["pages"]
-    before = nbformat.read(NOTEBOOKS[0], as_version=4)
-    once = module.with_setup(nbformat.read(NOTEBOOKS[0], as_version=4), ADDRESS)
-    assert nbformat.writes(module.with_setup(once, ADDRESS)) == nbformat.writes(once)
-    assert [cell.cell_type for cell in once.cells[:3]] == ["markdown", "code", "code"]
-    assert ADDRESS in once.cells[1].source and once.cells[1].execution_count == 1
-    assert "remove-cell" in module.for_the_book(once).cells[1].metadata.tags
-    nbformat.validate(once)
-    assert nbformat.writes(
-        module.with_setup(nbformat.read(NOTEBOOKS[0], 4), "")
-    ) == nbformat.writes(before)
-
-
-def test_with_an_address_files_are_linked_and_colab_opens_the_notebook(made, tmp_path, monkeypatch):
-    module, book, source = made["pages"], ROOT / "docs", tmp_path / "pages"
-    monkeypatch.setattr(module, "repository", lambda: ADDRESS)
-    monkeypatch.syspath_prepend(book)
-    (source / "notebooks").mkdir(parents=True)
-    table = "```{toctree}\nnotebooks/a1_bundled_clip\n```"
-    (source / "index.md").write_text(
-        f"# A start\n\n[file](cma/adapter.py) [folder](tests/media)\n\n{table}"
-    )
-    (path,) = (path for path in NOTEBOOKS if path.stem == "a1_bundled_clip")
-    notebook = module.with_setup(nbformat.read(path, as_version=4), ADDRESS)
-    nbformat.write(module.for_the_book(notebook), source / "notebooks" / path.name)
-    assert build_main(["-W", "-q", "-c", str(book), str(source), str(tmp_path / "html")]) == 0
-    start = (tmp_path / "html" / "index.html").read_text("utf-8")
-    assert f'href="{ADDRESS}/blob/main/cma/adapter.py"' in start
-    assert f'href="{ADDRESS}/tree/main/tests/media"' in start
-    page = (tmp_path / "html" / "notebooks" / "a1_bundled_clip.html").read_text("utf-8")
-    owner = ADDRESS.removeprefix("https://github.com/")
-    opened = f"https://colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}"
-    assert opened in page and "mybinder" not in page
-    assert f'href="{ADDRESS}/blob/main/notebooks/03_train_flickr30k.ipynb"' in page
-    assert "--depth" not in page  # the first cell is for Colab, not for readers
 
 
 def run_first_cell(made, address: str, folder: Path) -> tuple[list[str], str, str]:

@@ -28,7 +28,6 @@ import cma
 import explorer
 from cma.config import TrainConfig
 from cma.data import load
-from cma.media import MediaError
 from cma.recipes import RECIPES, recipe
 from cma.training import encode
 from tests.toy_data import write_images
@@ -124,15 +123,6 @@ def test_embeddings_of_a_split_are_computed_once_and_again_for_other_weights(dat
         next(model.get_adapter("three").parameters()).data += 0.01
         embedded(gallery, "three")
     assert len(list(tmp_path.glob("texts-*"))) == KEPT
-
-
-def test_a_picture_that_cannot_be_read_is_named(tmp_path):
-    broken = load(write_images(tmp_path / "data", {"test": 3}), "test")
-    broken.path(broken.items[1]).write_bytes(b"")
-    model = cma.RetrievalModel.from_pretrained("mini")
-    gallery = explorer.Gallery(model, broken, TrainConfig(max_frames=1), tmp_path / "kept")
-    with pytest.raises(MediaError, match=broken.items[1].file_name):
-        embedded(gallery)
 
 
 def test_half_of_an_offline_benchmark_is_trained_on_unless_asked_otherwise(dataset):

@@ -10,11 +10,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import nbformat
 import papermill
@@ -22,13 +21,9 @@ import papermill.cli
 import pytest
 from click.testing import CliRunner, Result
 from helpers import checked
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 import cma
-import explorer.index
-from data_prep.__main__ import main as data_prep
 from tests import ROOT
 from tests.toy_data import write_images
 from tests.toy_media import write_videos
@@ -150,34 +145,6 @@ def test_every_section_that_prints_a_number_has_a_takeaway(stem):
     assert set(without_takeaway(NOTEBOOKS[stem])) <= {"What we saw"}
 
 
-def test_a_section_without_its_takeaway_is_told():
-    v4 = nbformat.v4
-    output = v4.new_output("stream", name="stdout", text="18.9 %\n")
-    cells = [v4.new_markdown_cell("## 4. Train it"), v4.new_code_cell("", outputs=[output])]
-    cells += [v4.new_markdown_cell("TAKE5\n\n## Try it")]
-    assert without_takeaway(v4.new_notebook(cells=cells)) == ["4. Train it"]
-    cells[2].source = "**It is 18.9 %.**\n\n## Try it"
-    assert not without_takeaway(v4.new_notebook(cells=cells))
-
-
-@pytest.mark.parametrize(
-    "takeaway, told",
-    [
-        ("**R@1 rises from 18.9 % to 43.2 % on 1,000 pictures.**", False),
-        ("**R@1 rises from 18.9 % to 44.2 %.**", True),  # a typing error
-        ("**R@1 rises to 3.2 %.**", True),  # a part of a number is not that number
-        ("**R@1 rises.**", True),
-        ("Chance is **1 of 7** here.", False),  # bold words inside a paragraph
-        ("**Predict first.** Is it 7?", False),
-    ],
-)
-def test_a_takeaway_with_a_number_that_nothing_prints_is_told(takeaway, told):
-    v4 = nbformat.v4
-    output = v4.new_output("stream", name="stdout", text="18.9 % [17.6, 20.3], 43.2 %, N = 1,000\n")
-    cells = [v4.new_code_cell("", outputs=[output]), v4.new_markdown_cell(f"Text.\n\n{takeaway}\n")]
-    assert bool(unprinted(v4.new_notebook(cells=cells))) == told
-
-
 @pytest.mark.parametrize("stem", NOTEBOOKS)
 def test_readme_names_every_notebook_with_its_times(stem):
     row = re.search(rf"^\| \[.*notebooks/{stem}\.ipynb.*$", README, flags=re.MULTILINE)[0]
@@ -212,20 +179,6 @@ def test_the_map_says_about_how_long_a_notebook_takes_to_read(stem):
         rf"^\| \[[^]]*\]\({stem}\.ipynb\).*\| (\d+) min to read \|", page, re.MULTILINE
     )[1]
     assert abs(int(told) - run.reading_minutes(HERE / f"{stem}.ipynb")) <= 3
-
-
-def test_the_time_to_read_counts_words_shown_code_and_exercises(tmp_path):
-    v4 = nbformat.v4
-    cells = [v4.new_markdown_cell("word " * 400 + "<details>" + "hidden " * 900 + "</details>")]
-    cells += [v4.new_code_cell("a = 1\n\n" * 40)]
-    cells += [v4.new_code_cell("a = 1\n" * 999, metadata={"tags": ["hide-input"]})]
-    cells += [v4.new_code_cell("a = 1\n" * 999 + "folded(a)")]  # the book folds an answer, too
-    path = tmp_path / "a.ipynb"
-    nbformat.write(v4.new_notebook(cells=cells), path)
-    assert run.reading_minutes(path) == 4
-    cells += [v4.new_code_cell("def f():\n    return None")]
-    nbformat.write(v4.new_notebook(cells=cells), path)
-    assert run.reading_minutes(path) == 7
 
 
 @pytest.mark.parametrize("stem", NOTEBOOKS)
@@ -385,7 +338,7 @@ def test_what_a_reader_is_told_to_type_can_run_to_its_end(line):
         assert "--replace" in words or "if_exists" not in how["parameters"].get("overrides", {})
 
 
-def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
+def test_make_run_trains_anew_and_limits_what_does_not_train():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for goal in ("run", "notebooks"):
         recipe = rf"^{goal}: .*\n\t\$\(PYTHON\) notebooks/run\.py(.*)$"
@@ -404,12 +357,6 @@ def test_make_run_trains_anew_and_limits_what_does_not_train(tmp_path):
     assert list(command("03", "01")[1]) == ["01_data_prep", "03_train_flickr30k"]
     assert list(command("02")[1]) == ["02_adapter_anatomy"]
     assert list(command()[1]) == list(NOTEBOOKS)
-    with pytest.MonkeyPatch.context() as patch:  # a copy beside the notebooks is none of them
-        patch.setattr(run, "HERE", tmp_path)
-        small_notebook(tmp_path / "03_train_flickr30k.ipynb", "")
-        small_notebook(tmp_path / "03_train_flickr30k-Copy1.ipynb", "")
-        assert list(command("--one", "03_train_flickr30k")[1]) == ["03_train_flickr30k"]
-        assert command("--tiny")[0].exit_code == 0
 
 
 def small_notebook(path, *sources):
@@ -442,22 +389,6 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
-def test_a_notebook_that_needs_one_that_failed_does_not_start(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(run, "AFTER", {"b": ("a",), "c": ("b",)})
-    for name in "abcd":
-        (tmp_path / f"{name}.ipynb").touch()
-    started = []
-
-    def start(command, **_):
-        started.append(command[-1])
-        return SimpleNamespace(returncode=command[-1] == "a")
-
-    monkeypatch.setattr(run.subprocess, "run", start)
-    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == ["a", "b", "c"]
-    assert started == ["a", "d"]
-    assert "b: not started, because a failed" in capsys.readouterr().err
-
-
 def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "ROOT", tmp_path)
     explorer, own = "05_retrieval_explorer", "07_your_own_media"
@@ -467,23 +398,6 @@ def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monke
     assert (run.needed(explorer), run.needed(own)) == ({"04_train_msrvtt"}, set())
     (place / "mini-msrvtt-cross-modal-adapter").mkdir()
     assert run.needed(explorer) == set()
-
-
-def test_the_longest_notebook_that_can_start_starts(tmp_path, monkeypatch):
-    times = {"01": "", "03": "6 min", "05": "8 min", "a2": "10 min", "a1": "2 min"}
-    names = {name.partition("_")[0]: name for name in NOTEBOOKS}
-    for name, time in times.items():
-        (tmp_path / f"{names[name]}.ipynb").write_text(f"**Time:** {time} on one CPU core")
-    started = []
-
-    def start(command, **_):
-        started.append(command[-1].partition("_")[0])
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(run.subprocess, "run", start)
-    monkeypatch.setattr(run, "ROOT", tmp_path)  # no adapter is recorded there
-    assert run.run_several(sorted(tmp_path.iterdir()), jobs=1) == []
-    assert started == ["a2", "03", "05", "a1", "01"]
 
 
 def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
@@ -496,17 +410,6 @@ def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert (out / "helpers.py").read_text() == "VALUE = 7"
-
-
-def test_kernels_that_start_together_cannot_take_each_others_ports(tmp_path):
-    read = (
-        "import json, sys; seen = json.load(open(sys.argv[sys.argv.index('-f') + 1])); print(seen)"
-    )
-    small_notebook(tmp_path / "a.ipynb", read)
-    run.run(tmp_path / "a.ipynb", tmp_path / "out.ipynb", {}, None, False)
-    seen = ast.literal_eval(nbformat.read(tmp_path / "out.ipynb", 4).cells[0].outputs[0].text)
-    # files, gone afterwards
-    assert seen["transport"] == "ipc" and not Path(seen["ip"]).parent.exists()
 
 
 def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(
@@ -536,27 +439,6 @@ def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path):
         run.main, ["02", "--prepare-only", "--out", str(tmp_path / "file" / "x")]
     )
     assert ended.exit_code == 1 and re.fullmatch(r"error: .*file.*\n", ended.output)
-
-
-VALUES = st.text() | st.sampled_from(
-    ["cat: black", "yes", "@home", "[1", "1e3", "None", "-1", "--tiny"]
-)
-
-
-@given(st.sampled_from("pr"), VALUES)
-def test_a_value_is_read_as_papermill_reads_it(option, value):
-    theirs = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            papermill.cli, "execute_notebook", lambda **how: theirs.update(how["parameters"])
-        )
-        papermill.cli.papermill(
-            ["a.ipynb", "b.ipynb", f"-{option}", "items", value], standalone_mode=False
-        )
-    ended, asked = command("03", f"-{option}", "items", value, "--prepare-only")
-    assert ended.exit_code == 0
-    # nan is not equal to itself
-    assert repr(asked["03_train_flickr30k"]["parameters"]) == repr(theirs)
 
 
 def test_without_the_packages_of_notebooks_one_line_says_what_to_install(monkeypatch):
@@ -628,70 +510,18 @@ def test_the_example_of_a_page_runs(page, data_root, tmp_path, monkeypatch):
     assert len(defined["index"].query_media("fox.jpg", k=5)) == 5
 
 
-def test_cleaning_drops_what_a_reader_does_not_need():
-    v4 = nbformat.v4
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "x"}}
-    outputs = [
-        v4.new_output("stream", name="stderr", text="50%|#####"),
-        v4.new_output("stream", name="stdout", text="one\n"),
-        v4.new_output("stream", name="stdout", text="two\n"),
-        v4.new_output("display_data", data=widget),
-        v4.new_output("execute_result", data={"text/plain": "3"}, execution_count=9),
-    ]
-    cells = [
-        v4.new_code_cell(
-            "a = 1", metadata={"tags": ["parameters"], "papermill": {}}, execution_count=4
-        ),
-        v4.new_code_cell("a = 2", metadata={"tags": ["injected-parameters"]}, execution_count=5),
-        v4.new_code_cell("a", outputs=outputs, execution_count=9),
-    ]
-    metadata = {"kernelspec": KERNEL, "language_info": {"name": "python"}, "widgets": {}}
-    cleaned = run.clean(v4.new_notebook(cells=cells, metadata=metadata))
-    assert [cell.execution_count for cell in cleaned.cells] == [1, 2]
-    assert cleaned.cells[0].metadata == {"tags": ["parameters"]}
-    assert [output.get("text") for output in cleaned.cells[1].outputs] == ["one\ntwo\n", None]
-    assert cleaned.cells[1].outputs[1].execution_count == 2
-    assert set(cleaned.metadata) == {"kernelspec", "language_info"}
-
-
-def test_07_makes_its_example_anew_with_a_dataset_in_it_but_replaces_no_folder_of_others(tmp_path):
+def test_07_replaces_no_folder_that_it_did_not_write(tmp_path):
     write_images(tmp_path / "data" / "mini-flickr30k", {"test": 20})
     write_videos(tmp_path / "data" / "mini-msrvtt", {"test": 7})
-
-    def make(folder, items):
-        cells = "def copy_named", "def make_example"
-        return execute("07_your_own_media", *cells, ROOT=tmp_path, items=items)["make_example"](
-            folder
-        )
-
-    make(tmp_path / "mine", 5)
-    folder, table = make(tmp_path / "mine", None)
-    kinds = {file.file_name: file.kind for file in explorer.index.find(folder)[1]}
-    assert {"pictures/a red cat.png", "clips/moving.gif", "empty.jpg", "not a picture.png"} < set(
-        kinds
-    )
-    assert Counter(kinds.values()) == {"image": 20 + 3, "video": 6 + 1}
-    words = [
-        "folder",
-        "--source",
-        folder,
-        "--captions",
-        table,
-        "--kind",
-        "image",
-        "--out",
-        tmp_path / "out",
-    ]
-    assert data_prep([*map(str, words), "--allow-missing"]) == 0
-    captions = [
-        len(cma.data.load(tmp_path / "out", split).captions) for split in ("train", "val", "test")
-    ]
-    assert captions == [20, 4, 16]
-
+    cells = "def copy_named", "def make_example"
+    make = execute("07_your_own_media", *cells, ROOT=tmp_path, items=None)["make_example"]
+    for _ in range(2):  # its own is made anew
+        folder, _ = make(tmp_path / "mine")
+    assert (folder / "pictures" / "a red cat.png").is_file()
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "a.jpg").write_bytes(b"precious")
     with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
-        make(tmp_path / "holiday", None)
+        make(tmp_path / "holiday")
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
 
 

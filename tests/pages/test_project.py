@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from data_prep.benchmarks import BENCHMARKS
-from tests import ROOT, stages
+from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
@@ -32,18 +32,6 @@ def test_all_and_test_bring_every_extra_and_conda_users_get_the_same():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert environment["dependencies"] == ["python>=3.11", "pip", {"pip": ["-e .[all]"]}]
     assert PROJECT["requires-python"] == ">=3.11"  # no cap: a new Python is tried, not refused
-
-
-def test_what_documents_the_project_needs_nothing_that_only_tests_need():
-    extras = PROJECT["optional-dependencies"]
-    assert "$(BOOK)" in re.search(r"^book: (.*) ##", MAKEFILE, flags=re.MULTILINE)[1]
-    assert not any("[all" in one or "test]" in one for one in extras["book"])
-
-
-def test_make_run_says_first_what_it_fetches():
-    assert re.search(r"^run: cost ", MAKEFILE, flags=re.MULTILINE)
-    said = re.search(r"^cost:\n((?:\t.*\n)+)", MAKEFILE, flags=re.MULTILINE)[1]
-    assert all(one in said for one in ("GB", "MB", "minutes"))
 
 
 def test_the_constraints_are_those_of_the_records():
@@ -82,20 +70,6 @@ def test_the_form_for_a_run_offers_every_benchmark():
     assert "run.json" in fields["record"]["attributes"]["label"]
 
 
-def test_the_stages_of_make_test_hold_every_test_once_but_those_of_the_night():
-    chosen = [words[-1] for words in stages.STAGES.values() if "loadfile" in words]
-    assert chosen == [
-        "not book and not browser and not night",
-        "(book or browser) and not night",
-        "fast",
-        "night or hypothesis",
-    ]
-    assert stages.GOALS["test"] == [name for name in stages.STAGES if name not in ("fast", "night")]
-    assert {*stages.OTHERS, "02_adapter_anatomy"} == {
-        path.stem for path in ROOT.glob("notebooks/*.ipynb")
-    }
-
-
 def test_what_is_cleaned_holds_no_training_and_an_environment_of_others_is_left_alone():
     recipe = re.search(r"^clean: .*\n\t(.*)\n", MAKEFILE, flags=re.MULTILINE)[1]
     assert recipe == "rm -rf .venv docs/_build"
@@ -106,37 +80,12 @@ def test_what_is_cleaned_holds_no_training_and_an_environment_of_others_is_left_
         assert f"{place}/bin/python tests/stages.py fast" in said.stdout, said.stderr
 
 
-def test_a_stage_that_fails_is_the_last_one_and_the_table_says_how_long_each_took(
-    monkeypatch, capfd
-):
-    commands = {"one": ["-c", "print('first')"], "two": ["-c", "1 / 0"], "three": ["-c", ""]}
-    monkeypatch.setattr(stages, "STAGES", commands)
-    monkeypatch.setattr(stages, "GOALS", {"test": list(commands), "fast": ["one"]})
-    monkeypatch.setattr("sys.argv", ["stages.py"])
-    assert stages.main() == 1
-    printed = capfd.readouterr().out
-    assert "first" in printed and "failed: two" in printed and "three" not in printed
-    assert re.search(r"\| one \| \d+ \|\n\| two \| \d+ \|\n\| all \| \d+ \|", printed)
-    monkeypatch.setattr("sys.argv", ["stages.py", "fast"])
-    assert stages.main() == 0
-
-
 def test_the_pages_show_pictures_that_are_here_and_small():
     shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", PAGES)
     assert "notebooks/figures/architecture.png" in shown
     shown = {(ROOT / name.removeprefix("../")).resolve() for name in shown}
     assert all(path.stat().st_size <= 150_000 for path in shown)
     assert len(shown) == len(list((ROOT / "notebooks" / "figures").glob("*.[jp][pn]g")))
-
-
-def test_the_pages_name_targets_that_are_there_and_the_commands_behind_them():
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
-    assert targets == set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)[1].split())
-    command = r"\$\(PYTHON\) ((?:notebooks/run|docs/build|tests/explorer/browser/chromium)\.py.*"
-    for words in re.findall(command + r"|-m (?:data_prep|experiments|cma\.)[^\n]*)", MAKEFILE):
-        words = re.sub(r" \$\(if .*", "", words)  # what MEDIA adds
-        if "--commit" not in words and "--keep" not in words:
-            assert f"python {words}" in COMMANDS, words
 
 
 @pytest.mark.parametrize(
@@ -159,16 +108,6 @@ def test_links_of_a_page_lead_to_files_that_are_there(page):
         assert target.startswith(("https://", "http://")) or path.exists(), target
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["CONTRIBUTING.md", "data_prep/README.md", "results/README.md"]
-    + [page for page in TEXTS if page != "docs/index.md"],
-)
-def test_a_page_of_the_book_says_first_whom_it_is_for(page):
-    text = (ROOT / page).read_text("utf-8")
-    assert re.match(r"# [^\n]+\n\n\*For anyone who [^\n]+\.\*\n\n", text)
-
-
 def test_the_results_of_the_cheat_sheet_are_those_of_readme():
     """Readme's are made from the records, so the sheet has no number that nobody measured."""
     sheet = (ROOT / "docs" / "cheatsheet.md").read_text("utf-8")
@@ -177,24 +116,6 @@ def test_the_results_of_the_cheat_sheet_are_those_of_readme():
     said = set(re.findall(number, re.sub(r"^\d\.", "", results, flags=re.MULTILINE)))
     assert len(said) > 20 and said <= set(re.findall(number, README))
     assert "cheatsheet.md" in (ROOT / "notebooks" / "02_adapter_anatomy.ipynb").read_text("utf-8")
-
-
-def test_readme_shows_two_commands_soon():
-    words = re.compile(r"[^\s|]*\w[^\s|]*")
-    plain = re.sub(r"\]\([^)]*\)|<!--.*?-->|^\|[ -|]*$", "]", README, flags=re.MULTILINE)
-    before, after, _ = plain.partition("python -m explorer --demo")
-    assert after and "pip install -e" in before and len(words.findall(before)) <= 250
-
-
-def test_the_address_of_the_commit_that_has_the_retired_records_is_right():
-    """Where the history is there; a clone of depth 1 has none."""
-    page = (ROOT / "results" / "README.md").read_text("utf-8")
-    commit = re.search(r"`results/first-world`; commit `(\w+)` has them", page)[1]
-    show = ["git", "cat-file", "-e", f"{commit}:results/first-world/README.md"]
-    shallow = subprocess.run(["git", "cat-file", "-e", commit], cwd=ROOT, capture_output=True)
-    if shallow.returncode:
-        pytest.skip("the history is not here")
-    assert subprocess.run(show, cwd=ROOT).returncode == 0
 
 
 def test_the_files_of_a_clone_weigh_at_most_52_mb():

@@ -203,15 +203,3 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_stays(
     else:
         assert said.startswith(f"{where}: cannot be written to") and files_of(where) == set()
     goes_on("1 and 1 steps" if done else "")
-
-
-@longer
-def test_an_extra_that_is_missing_is_one_line_from_a_worker_too(
-    train_set, config, make_model, monkeypatch
-):
-    missing = ImportError(
-        "av, decord: not installed; run `pip install 'cross-modal-adapter[video]'`"
-    )
-    monkeypatch.setattr("cma.training.reading.read_media", Mock(side_effect=missing))
-    with pytest.raises(ImportError, match="^av, decord: not installed; run `pip install [^ ]*`$"):
-        cma.train(make_model(), train_set, config.merge({"workers": 1}))

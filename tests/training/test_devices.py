@@ -21,7 +21,7 @@ import cma
 from cma import TrainConfig
 from cma.data import load
 from cma.media import MediaError
-from cma.training import devices, evaluate, loop, plan, prepare, step
+from cma.training import devices, evaluate, loop, prepare, step
 from cma.training.resume import CHECKPOINT
 from tests.toy_data import write_images
 from tests.training.conftest import equal, weights
@@ -185,22 +185,6 @@ def too_few(folder: Path) -> None:
     trained(folder, name="few", batch_size=int(os.environ["WORLD_SIZE"]) - 1)
 
 
-def told(folder: Path) -> list:
-    """Who calls `on_epoch`."""
-    seen, config = [], config_of(folder, name="told")
-    dataset = load(folder.parent / "data", "train")
-    cma.train(model_of(), dataset, config, lambda record: seen.append(len(record.history)))
-    return seen
-
-
-def planned(folder: Path) -> tuple:
-    dataset = load(folder.parent / "data", "train")
-    config = config_of(folder, name="auto", micro_batch="auto", epochs=1)
-    with devices.joined(CPU) as team:
-        planned = plan(model_of(), dataset, config, team)
-    return planned, cma.train(model_of(), dataset, config).config["micro_batch"]
-
-
 SHARED = ("without_memory", "not_finite", "few", "wrong")  # errors that every process has
 JOBS = {
     "gradients": gradients,
@@ -215,7 +199,6 @@ JOBS = {
         broken, place="step.embed", breaking=without_memory, name="without", micro_batch=1
     ),
     "not_finite": partial(broken, place="step.pairs_loss", breaking=not_finite, name="infinite"),
-    "after_not_finite": partial(trained, name="infinite"),
     "unreadable": partial(
         broken, place="reading.Pixels.__call__", breaking=unreadable, name="unreadable"
     ),
@@ -224,8 +207,6 @@ JOBS = {
     "unlike": unlike,
     "few": too_few,
     "wrong": partial(trained, name="wrong", batch_size=-1),
-    "told": told,
-    "planned": planned,
     "stopped": partial(stopped, after=5, name="by_many"),
 }
 
@@ -363,29 +344,6 @@ def test_an_error_ends_all_and_one_process_says_why(many, job, failing, kind, sa
             assert other == kind
         else:
             assert other == "Stopped" and re.search(f"^process . failed: {kind}: .*{said}", text)
-
-
-def test_a_run_goes_on_after_a_loss_that_was_not_finite(many):
-    for process in many:
-        assert equal(process["after_not_finite"][2], process["trained"][2])
-
-
-def test_the_first_process_alone_is_asked_after_an_epoch(many):
-    assert [process["told"] for process in many] == [[1, 2], *[[]] * (len(many) - 1)]
-
-
-def test_a_plan_is_about_the_share_of_a_process(many):
-    for process in many:
-        found, setting = process["planned"]
-        assert (found.batch, found.processes, setting) == (7, len(many), "auto")
-        assert f"of 7 pairs, {found.pairs} at once in each of {len(many)} processes" in str(found)
-        assert found.pairs == math.ceil(7 / len(many))
-
-
-def test_nothing_is_left_but_what_one_process_leaves(many, folder):
-    one, ours = folder / "one" / "trained", folder / str(len(many)) / "trained"
-    names = [sorted(path.name for path in part.rglob("*")) for part in (one, ours)]
-    assert names[0] == names[1]
 
 
 def test_a_process_that_is_killed_ends_the_others(folder):

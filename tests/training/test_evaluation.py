@@ -77,23 +77,3 @@ def test_a_record_is_of_one_adapter_while_another_thread_chooses(
     record = evaluate_and_record(model, dataset, CONFIG.merge({"runs_dir": tmp_path}))
     other.join()
     assert torch.equal(record.encoded.text, expected.text) and model.active is None
-
-
-def test_a_record_that_cannot_be_written_is_not_computed(model, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "encode", lambda *_: pytest.fail("it was computed"))
-    (tmp_path / "runs").write_text("a file")
-    config = TrainConfig(name="zero-shot", max_frames=1, runs_dir=tmp_path / "runs")
-    with pytest.raises(OSError, match="runs.zero-shot: cannot be written to"):
-        evaluate_and_record(model, dataset, config)
-
-
-def test_encoding_has_no_dropout_no_gradient_and_leaves_the_mode(model, dataset):
-    model.train()
-    first, second = (encode(model, dataset, CONFIG) for _ in range(2))
-    assert model.training
-    assert torch.equal(first.text, second.text)
-    assert torch.equal(first.frames, second.frames)
-    assert not first.frames.requires_grad
-    assert first.frames.shape == (10, 1, 32)
-    # they can be used in training
-    (first.text * torch.ones(1, requires_grad=True)).sum().backward()

@@ -1,6 +1,5 @@
 """Training says whether it helped, and what is unusual in the items it is given."""
 
-import dataclasses
 import re
 
 import pytest
@@ -133,9 +132,3 @@ def test_one_item_alone_is_one_sentence_that_can_be_followed(tmp_path, config, m
         cma.train(make_model(), tested, config.merge({"name": "two"}))
     settings |= {"select_on": "last", "name": "two"}
     assert cma.train(make_model(), tested, config.merge(settings)).metrics["items"] == 2
-
-
-def test_a_record_that_is_read_has_no_gain(train_set, config, make_model):
-    record = cma.train(make_model(), train_set, config.merge({"epochs": 1}))
-    assert RunRecord.load(record.folder).gain is None
-    assert "gain" not in {field.name for field in dataclasses.fields(record)}

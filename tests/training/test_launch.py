@@ -217,11 +217,3 @@ def test_help_lists_every_key_with_its_default(capsys):
     for line in ("data", "recipe = 'float32'", "lr = 1e-05", "cache = False"):
         assert f"  {line}\n" in said
     assert all(f"  {one.name} = " in said for one in fields(TrainConfig))
-
-
-def test_an_unknown_key_is_answered_by_all_that_there_are(tmp_path, description, capsys):
-    assert run(tmp_path, description | {"epochs": 3}) == 1
-    said = capsys.readouterr().err
-    assert "'epochs': not a key" in said
-    assert "with the keys data, backbone = '', recipe = 'float32', few_items = False," in said
-    assert said.count("\n") == 1

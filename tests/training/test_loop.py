@@ -14,7 +14,6 @@ import cma
 from cma import TrainConfig
 from cma.checkpoints import to_official
 from cma.data import load
-from cma.methods import attach
 from cma.training import (
     Batch,
     NotFinite,
@@ -28,7 +27,7 @@ from cma.training.step import batch_loss
 from tests.conftest import same_state
 from tests.parity_model import largest_difference, numbers, parity_model
 from tests.toy_data import write_images
-from tests.training.conftest import at_step, contents, equal, same_run, weights
+from tests.training.conftest import at_step, equal, same_run, weights
 
 
 def test_a_run_learns_and_leaves_its_record(train_set, whole_config, make_model, capsys):
@@ -159,25 +158,6 @@ def test_what_the_end_needs_is_looked_for_before_the_first_step(
         cma.train(make_model(), load(folder, "train"), config.merge(settings))
 
 
-def test_a_choice_on_test_is_labelled_everywhere(train_set, config, make_model, capsys):
-    config = config.merge({"epochs": 1, "select_on": "test"})
-    record = cma.train(make_model(), train_set, config)
-    label = "(chosen on test, the authors' habit)"
-    assert f"test {label} R@1" in capsys.readouterr().out
-    assert json.loads((record.folder / "run.json").read_text())["label"] == label
-
-
-def test_captions_that_are_cut_are_counted(train_set, config, make_model, capsys):
-    model = make_model()
-    with pytest.warns(UserWarning, match="exceed 5 tokens"):
-        record = cma.train(model, train_set, config.merge({"epochs": 1, "max_words": 5}))
-    rows = model.processor.tokenizer(train_set.captions)["input_ids"]
-    long = sum(len(row) > 5 for row in rows)
-    assert 0 < long < 48
-    assert f"{long} of 48 captions were cut to 5 tokens" in capsys.readouterr().out
-    assert record.metrics["cut_captions"] > 0
-
-
 def test_bad_starts_are_refused(folder, train_set, config, make_model):
     model = make_model()
     model.set_adapter(None)
@@ -195,30 +175,6 @@ def test_bad_starts_are_refused(folder, train_set, config, make_model):
     model.trainable_parameters()[0].data.fill_(math.nan)
     with pytest.raises(ValueError, match="loss .* at rate"):
         cma.train(model, train_set, config)
-
-
-@pytest.mark.parametrize(
-    "method, changes, said",
-    [
-        ("LoRA", {"loss": "sigmoid"}, "CLIP has no logit bias"),
-        ("full fine-tuning", {"precision": "fp16"}, "cannot train in fp16"),
-        ("LoRA", None, "this model has no processor"),
-    ],
-)
-def test_a_run_that_cannot_start_replaces_nothing(
-    train_set, config, make_model, method, changes, said
-):
-    model = make_model()
-    attach(model, method, "m")
-    first = config.merge({"epochs": 1, "select_on": "last", "eval_items": 2})
-    kept = cma.train(model, train_set.subset(8), first).folder
-    there = contents(kept)
-    if changes is None:
-        model.processor = None
-    config = first.merge({"if_exists": "replace"} | (changes or {}))
-    with pytest.raises(ValueError, match=said):
-        cma.train(model, train_set.subset(8), config)
-    assert there == contents(kept)
 
 
 @pytest.mark.parametrize("captions, items", [(("A cat", "a  cat"), 24), (None, 1)])

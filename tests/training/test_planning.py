@@ -30,32 +30,6 @@ def test_a_plan_changes_nothing(train_set, config, make_model):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("even", [("cpu",), ()])
-def test_a_cpu_times_two_pairs_and_a_gpu_as_many_as_will_be_in_memory(
-    train_set, config, make_model, free, monkeypatch, even
-):
-    timed = []
-
-    def measure(model, batch, config):
-        timed.append(len(batch.frames))
-        if limit and timed[-1] > limit:
-            raise MemoryError("CUDA out of memory")
-        return 1e3 * timed[-1], 2.0  # seconds that do not depend on the pairs
-
-    monkeypatch.setattr(planning, "measure", measure)
-    monkeypatch.setattr(planning, "EVEN", even)
-    free(GIB)
-    model, limit = make_model(), None
-    assert plan(model, train_set, config).step_seconds == 2.0 * (8 / 2 if even else 1)
-    assert timed == [1, 2, 2 if even else 8]
-    # two of four, each pair twice
-    found = plan(model, train_set, config.merge({"micro_batch": 4})).step_seconds
-    assert found == pytest.approx(4 / 3 * 2.0 * (8 / 2 if even else 2))
-    limit = 2  # halved as in a run: eight, four, two
-    found = plan(model, train_set, config)
-    assert (found.fitting, timed[-1]) == (8 if even else 2, 2)
-
-
 def test_memory_grows_with_the_pairs_as_planned(train_set, config, make_model):
     model = make_model()
     peaks = {

@@ -60,9 +60,7 @@ def test_a_finished_run_is_returned_and_another_is_refused(train_set, config, ma
     assert "this run was finished" in capsys.readouterr().out
     assert same.to_json() == record.to_json() and equal(weights(again), weights(model))
 
-    with pytest.raises(
-        ValueError, match=r"another run \(lr 0.01 there, 0.5 here\).*another name.*replace"
-    ):
+    with pytest.raises(ValueError, match=r"another run \(lr 0.01 there, 0.5 here\)"):
         cma.train(make_model(), train_set, config.merge({"lr": 0.5}))
     with pytest.raises(ValueError, match="train_items 24 there, 12 here"):
         cma.train(make_model(), train_set.subset(12), config)
@@ -241,7 +239,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_its_step(
         patch.setattr(step, "batch_gradient", broken)
         with pytest.raises(
             ValueError,
-            match=r"^step 5: loss nan.*, is in .*last; the batch begins with: (train\d+, ){7}",
+            match=r"^step 5: loss nan.*last; .*(train\d+, ){7}",
         ):
             cma.train(make_model(dropout=0.2), train_set, dropping)
     saved = make_model(seed=3)

@@ -75,31 +75,6 @@ def test_checkpointed_activations_give_the_same_gradient_and_leave_the_layers_as
     assert vars(layer)["forward"] is own
 
 
-def test_checkpointed_activations_are_not_kept():
-    model, batch = build(), a_batch()
-    # what the MLP's activation function is given: frames, patches, width
-    widest = PAIRS * 3 * 17 * 96
-
-    def kept(size: int = 0) -> int:
-        found = {}
-
-        def seen(tensor):
-            if tensor.numel() >= size:
-                found[tensor.data_ptr()] = tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
-            batch_loss(model, batch, TrainConfig())
-        return sum(found.values())
-
-    plain = kept()
-    assert kept(widest) == 2 * 3 * widest  # its input and its sigmoid, in three layers
-    with recomputed(model, TrainConfig()):
-        assert kept(widest) == 3 * widest
-    with recomputed(model, WITH_CHECKPOINTS):
-        assert kept() < plain / 3
-
-
 @pytest.mark.parametrize("size", [None, 3])
 def test_pairs_of_one_caption_are_no_negatives_as_pairs_of_one_item(size):
     model, batch, config = build(), a_batch(), TrainConfig(micro_batch=size)
@@ -130,11 +105,3 @@ def test_an_optimiser_of_another_adapter_is_refused():
         model.set_adapter(active)
         with pytest.raises(ValueError, match="the optimiser is not for the active adapter"):
             train_step(model, optimizer, a_batch(torch.float32), 1e-3, config)
-
-
-def test_a_parameter_without_a_gradient_does_not_end_the_papers_step():
-    model, config = build(dtype=torch.float32), TrainConfig(gradient_divisor=4)
-    model.adapters["a"].unused = nn.Parameter(torch.ones(1))
-    optimizer = prepare(model, config)
-    loss, norm = train_step(model, optimizer, a_batch(torch.float32), 1e-3, config)
-    assert loss > 0 and norm > 0

@@ -47,9 +47,7 @@ def as_official(folder):
 
 def test_the_official_files_take_their_splits_from_karpathy(tmp_path):
     as_official(tmp_path)
-    with pytest.raises(
-        BadInput, match=r"captions_train2014\.json: has captions and no splits; put data"
-    ):
+    with pytest.raises(BadInput, match=r"captions_train2014\.json: .*no splits"):
         coco.BENCHMARK.read(tmp_path)
     for split, rest in (("restval", "train"), ("no-restval", None)):
         read = coco.BENCHMARK.read(tmp_path, split_from=tmp_path / "split.csv", split=split)
@@ -88,25 +86,6 @@ def test_the_files_of_a_split_have_other_names_too(tmp_path, name):
     assert told(coco.BENCHMARK.read(tmp_path)) == expected()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "refcoco+_val_for_adv.json",
-        "RefCOCO_val.json",
-        "coco/refcocog_val.json",
-        "nocaps_val.json",
-        "flickr_val.json",
-        "refcoco/val_refcoco.json",
-        "flickr30k/val.json",
-        "MSR-VTT/val.json",
-    ],
-)
-def test_the_files_of_other_sets_are_no_split_of_this(tmp_path, name):
-    write(tmp_path / "coco_test.json", albef({TEST: SIX}))
-    write(tmp_path / name, albef({"7.jpg": FIVE}))
-    assert coco.BENCHMARK.read(tmp_path).files == ["coco_test.json"]
-
-
 def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the_top_win(tmp_path):
     write(tmp_path / "val.json", albef({"7.jpg": FIVE}))
     write(tmp_path / "old" / "coco_val.json", albef({"8.jpg": FIVE}))
@@ -114,7 +93,5 @@ def test_two_files_that_could_be_one_split_are_an_error_but_its_own_name_and_the
     write(tmp_path / "coco_val.json", albef({VAL: FIVE}))
     assert [entry.file for entry in coco.BENCHMARK.read(tmp_path).entries] == [VAL]
     write(tmp_path / "coco_karpathy_val.json", albef({VAL: SIX}))
-    with pytest.raises(
-        BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ; keep only"
-    ):
+    with pytest.raises(BadInput, match=r"coco_karpathy_val\.json and .*coco_val\.json differ"):
         coco.BENCHMARK.read(tmp_path)

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 import cma.data
@@ -65,71 +63,9 @@ def test_lists_decide_and_validation_is_held_out_on_request(source, tmp_path, ru
     assert "validate" in run("--val", fails=True)[0]
 
 
-def test_what_is_absent_leaves_its_split_out_and_is_named(source, run):
-    (source / DATA).unlink()  # only the training captions are in it
-    said, splits = run("--allow-missing")
-    assert list(splits) == ["test"] and f"no {DATA}, which has the captions of {TRAIN}" in said
-    assert f"no {DATA} in this folder or below it; --val needs" in run("--val", fails=True)[0]
-    (source / TRAIN).unlink()
-    said, splits = run("--allow-missing")
-    assert list(splits) == ["test"] and f"no {TRAIN}: the train split is left out" in said
-    (source / TEST).unlink()
-    assert f"no {TRAIN} and no {TEST} in this folder" in run(fails=True)[0]
-
-
-def test_if_only_the_other_training_list_is_there_its_option_is_named(source, run):
-    (source / TRAIN).rename(source / "MSRVTT_train.7k.csv")
-    hint = "MSRVTT_train.7k.csv is there: --split 7k reads it"
-    assert hint in run("--allow-missing")[0]
-    (source / TEST).unlink()
-    assert hint in run(fails=True)[0]
-    assert list(run("--split", "7k", "--allow-missing")[1]) == ["train"]
-
-
-def test_if_every_clip_is_called_train_their_numbers_tell_the_splits(source, tmp_path, run):
-    numbers = {"train": "video6512", "val": "video6513", "test": "video7010"}
-    videos = [{"video_id": id, "split": "train"} for id in numbers.values()]
-    sentences = [{"video_id": id, "caption": "a cat"} for id in numbers.values()]
-    write(source / DATA, {"videos": videos, "sentences": sentences})
-    said, splits = run("--split", "official", "--allow-missing")
-    assert splits == {split: [id] for split, id in numbers.items()}
-    assert f"{DATA} names no splits: we use the numbers of the clips" in said
-    write(source / TRAIN, "\n".join(["video_id", numbers["train"], numbers["val"]]))
-    assert run("--val", "--allow-missing")[1]["val"] == [numbers["val"]]
-
-
 def test_a_validation_file_beside_is_read_without_the_clips_of_train(source, run):
     rows = [{"video": f"{id}.mp4", "caption": "a cat"} for id in ("video3", "video4")]
     write(source / "retrieval_val.json", rows)
     said, splits = run("--allow-missing")
     assert splits["val"] == ["video4"] and len(splits["train"]) == 3
     assert "validation clips that are in train too, left there: 1 (video3)" in said
-
-
-def test_the_official_splits_have_every_caption_as_a_query(source, tmp_path, run):
-    for name in (TRAIN, TEST):
-        (source / name).unlink()  # they are not read
-    content = json.loads((source / DATA).read_text())
-    splits = {"video4": "test", "video5.mp4": "test", "video6": "spare"}
-    content["videos"] += [{"video_id": id, "split": split} for id, split in splits.items()]
-    content["sentences"] += [
-        {"video_id": "video4", "caption": text} for text in ("a cat", "a  cat sits")
-    ]
-    content["sentences"] += [{"video_id": "video5.mp4", "caption": "a dog"}]
-    write(source / DATA, content)
-    said, splits = run("--split", "official", "--allow-missing")
-    assert splits == {
-        "train": ["video1", "video2"],
-        "val": ["video3"],
-        "test": ["video4", "video5"],
-    }
-    assert "clips whose split is none of train, validate, test: 1 (video6)" in said
-    test = cma.data.load(tmp_path / "out", "test")
-    assert test.captions == ["a cat", "a cat sits", "a dog"] and test.expected == 2_990
-
-
-def test_an_official_split_that_is_absent_is_named(source, run):
-    said, _ = run("--split", "official", "--allow-missing")
-    assert "no test split in it: the test split is left out" in said
-    (source / DATA).unlink()
-    assert f"found no {DATA} in this folder" in run("--split", "official", fails=True)[0]

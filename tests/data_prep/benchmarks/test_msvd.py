@@ -1,8 +1,3 @@
-import pickle
-
-from hypothesis import given
-from hypothesis import strategies as st
-
 import cma.data
 from data_prep.benchmarks import msvd
 from tests.data_prep.fuzz_sources import as_json, as_lines, run
@@ -28,19 +23,3 @@ def test_clips_captions_and_lists_may_be_called_vid1_and_so_on(folder):
     )
     entries = {entry.id: entry for entry in msvd.BENCHMARK.read(folder / "source").entries}
     assert list(entries) == ids and entries["e_5_6"].instead.file == "vid5"
-
-
-TEXTS = st.recursive(
-    st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@given(content=TEXTS, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
-def test_plain_pickles_are_read_whatever_their_protocol(tmp_path_factory, content, protocol):
-    path = tmp_path_factory.mktemp("pickle") / "raw-captions.pkl"
-    path.write_bytes(pickle.dumps(content, protocol))
-    assert msvd.read_pickle(path) == content

@@ -1,20 +1,17 @@
 import pytest
 
-import cma.data
-from data_prep.benchmarks import BENCHMARKS, remote_sensing
+from data_prep.benchmarks import remote_sensing
 from tests.data_prep.fuzz_sources import (
     Item,
     albef_json,
-    as_json,
     caption_lists,
     karpathy_json,
     run,
 )
-from tests.data_prep.image_sources import albef, told, write
+from tests.data_prep.image_sources import write
 
 DIVISIONS = {"rsicd": remote_sensing.RSICD_DIVISIONS, "rsitmd": remote_sensing.RSITMD_DIVISIONS}
 FIVE = [f"river {n} ." for n in range(5)]
-PLANES = [f"{n} planes ." for n in range(5)]
 
 
 def lists(folder, split, images, once=False, ending=""):
@@ -46,57 +43,3 @@ def test_every_published_division_is_known_in_every_form(folder, write_form, whi
     status, said, _ = run("rsitmd", write_form(items), folder)
     assert status == 0 and "WARNING" not in said
     assert ("its images are in train" in said) == ("val" not in division)
-
-
-def test_lists_that_divide_train_go_before_the_whole_one(tmp_path):
-    whole, split = {f"{n}.tif": [f"a {n}"] * 5 for n in range(3)}, {"train": [0, 2], "val": [1]}
-    lists(tmp_path, "train", whole, once=True)
-    lists(tmp_path, "test", {"9.tif": FIVE})
-    expected = {f"{n}": (name, f"{n}.tif", (f"a {n}",) * 5) for name in split for n in split[name]}
-    expected["9"] = ("test", "9.tif", tuple(FIVE))
-    for name in ("val", "train"):
-        lists(
-            tmp_path, name, {f"{n}.tif": whole[f"{n}.tif"] for n in split[name]}, ending="_verify"
-        )
-        read = BENCHMARKS["rsitmd"].read(tmp_path)
-        assert told(read) == expected
-        left_out = ["images of val_caps_verify.txt left out of train, which holds them too: 1"]
-        assert read.notes == (left_out if name == "val" else [])
-
-
-def test_a_form_that_hides_another_says_so_and_a_split_is_never_said_to_be_in_an_absent_one(
-    tmp_path,
-):
-    lists(tmp_path / "rsicd_precomp", "train", {"river_1.jpg": FIVE}, once=True)
-    lists(tmp_path / "rsicd_precomp", "test", {"plane_2.jpg": PLANES})
-    write(tmp_path / "rsicd_test.json", albef({"plane_2.jpg": PLANES}))
-    notes = BENCHMARKS["rsicd"].read(tmp_path).notes
-    assert notes == [
-        "there too, not read: {train,val,test}_caps.txt (--form lists)",
-        "no train split and no val split in these files: the train and val splits are left out",
-    ]
-
-
-@pytest.mark.parametrize("name", DIVISIONS)
-def test_lists_of_the_neighbours_are_passed_over(tmp_path, name):
-    for other in ("rsicd", "rsitmd", "sydney", "ucm"):
-        lists(tmp_path / "data" / f"{other}_precomp", "test", {f"{other}.tif": FIVE})
-    assert told(BENCHMARKS[name].read(tmp_path)) == {name: ("test", f"{name}.tif", tuple(FIVE))}
-    assert BENCHMARKS[name].read(tmp_path).files == [
-        f"data/{name}_precomp/test_{what}.txt" for what in ("caps", "filename")
-    ]
-
-
-@pytest.mark.parametrize("prefix", ["", "textaug_"])
-def test_json_lines_of_rephrased_captions_are_read_and_said_to_be_so(folder, prefix):
-    files = {
-        f"{prefix}{split}_rsicd.jsonl": as_json({"filename": f"a/{split}.jpg", "captions": FIVE})
-        + b"\n\n"
-        for split in ("train", "valid", "test")
-    }
-    status, printed, _ = run("rsicd", files, folder, "--allow-missing")
-    assert status == 0 and [item.id for item in cma.data.load(folder / "out", "val").items] == [
-        "valid"
-    ]
-    said = "textaug_train_rsicd.jsonl, textaug_valid_rsicd.jsonl, textaug_test_rsicd.jsonl: "
-    assert (said in printed) == bool(prefix)

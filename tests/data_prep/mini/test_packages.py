@@ -66,9 +66,7 @@ def test_a_package_is_fetched_once_and_whole(tmp_path, npm, monkeypatch):
 def test_what_cannot_be_fetched_or_is_not_the_pinned_is_said_and_not_kept(tmp_path, npm):
     expected = packages.PINS[NAME].integrity
     npm.content = None
-    with pytest.raises(
-        BadInput, match=r"drawings@1\.2\.3 could not be fetched \(npm error code ENOTFOUND"
-    ):
+    with pytest.raises(BadInput, match=r"drawings@1\.2\.3 .*ENOTFOUND"):
         packages.fetch(NAME)
     npm.content = tarball({"package/assets/a.webp": b"another picture"})
     with pytest.raises(BadInput) as error:
@@ -91,16 +89,3 @@ def test_a_file_that_leads_out_of_the_package_is_not_extracted(tmp_path, npm, mo
     assert not list(tmp_path.rglob("evil")) and not list(
         (tmp_path / "cache" / "packages").iterdir()
     )
-
-
-def test_another_process_may_be_quicker(tmp_path, npm, monkeypatch):
-    verify = packages.verify
-
-    def verify_while_another_finishes(*arguments):
-        verify(*arguments)
-        other = tmp_path / "cache" / "packages" / "someone-drawings-1.2.3"
-        other.mkdir()
-        (other / "whole").touch()
-
-    monkeypatch.setattr(packages, "verify", verify_while_another_finishes)
-    assert (packages.fetch(NAME) / "whole").exists()

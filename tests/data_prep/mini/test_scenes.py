@@ -7,7 +7,6 @@ import pytest
 from data_prep.mini.caption_styles import (
     CAPTION_STYLES,
     CaptionWriter,
-    ceiling,
 )
 from data_prep.mini.scenes import (
     ACROSS,
@@ -58,15 +57,6 @@ def test_a_caption_is_true_of_another_scene_or_not(style, other, true):
     ]
     assert all(caption.is_true_of(FOX_AND_BALLS) for caption in captions)
     assert {caption.is_true_of(other) for caption in captions} == {true}
-
-
-def test_the_ceiling_counts_the_scenes_of_which_a_caption_is_true():
-    gallery = [FOX_AND_BALLS, Scene("green", ACROSS, FOX_AND_BALLS.groups)]
-    captions = [
-        [CAPTION_STYLES["count"](CaptionWriter(scene, LEXICON, random.Random(0)))]
-        for scene in gallery
-    ]
-    assert ceiling(captions, gallery) == 50
 
 
 def test_relevance_is_the_share_of_claims_that_are_true_of_a_scene_with_one_of_the_things():

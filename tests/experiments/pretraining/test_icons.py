@@ -2,22 +2,16 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from data_prep.mini.emoji import Words
 from experiments.pretraining import icons
-from experiments.pretraining.icons import drawings
 
 WORDING = {
     "1F98A": Words("1F98A", "fox", ("fox face",), ("animal",), ()),
     "1F50C": Words("1F50C", "electric plug", (), ("power",), ()),
     "1F1F9-1F1F9": Words("1F1F9-1F1F9", "flag: italy", (), ("it",), ()),
 }
-
-
-def drawn(group, *icons):
-    return list(drawings("s", {"icons": {icon: {"body": ""} for icon in icons}}, group, WORDING))
 
 
 @pytest.fixture
@@ -35,16 +29,6 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(icons, "fetch", lambda name: folder)
     monkeypatch.setenv("CMA_CACHE", str(tmp_path / "cache"))
     return folder
-
-
-def test_the_corpus_is_what_can_be_drawn_and_is_rendered_once(package, monkeypatch, capsys):
-    pixels, found = icons.build(workers=1)
-    assert pixels.shape == (2, 80, 80, 4) and [row.name for row in found] == ["fox", "plug"]
-    assert [row.concept for row in found] == ["1F98A", "plug"]
-    assert "2 drawn / 4 chosen" in capsys.readouterr().out
-    monkeypatch.setattr(icons, "fetch", None)
-    again, rows = icons.build(workers=1)
-    assert rows == found and np.array_equal(again, pixels)
 
 
 def test_a_set_whose_licence_does_not_permit_it_is_refused(package):

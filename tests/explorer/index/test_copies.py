@@ -1,8 +1,6 @@
 """Copies of a picture are folded into one result, and pictures that only look alike are not."""
 
 import io
-import json
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 
 from explorer.index import fold, picture_hash
 from explorer.index.copies import CLOSE
-from tests import ROOT
 from tests.toy_media import scene
 
 
@@ -71,14 +68,6 @@ def test_plain_pictures_are_copies_of_nothing():
     assert fold(np.array([7, 0, 0, 7], np.uint64)) == [[0, 3], [1], [2]]
 
 
-def test_a_picture_in_grey_or_of_few_frequencies_has_the_same_hash():
-    stripes = Image.fromarray(np.tile(np.repeat([0, 200, 90, 255], 80).astype(np.uint8), (200, 1)))
-    for picture in (scene(1), stripes):
-        wanted = picture_hash(picture)
-        assert all(picture_hash(picture.convert(mode)) == wanted for mode in ("L", "RGB"))
-        assert differing(picture_hash(saved(picture.convert("RGB"), 50)), wanted) <= CLOSE
-
-
 def test_the_hash_is_that_of_imagehash_but_for_two_bits():
     imagehash = pytest.importorskip("imagehash")
     for number in range(60):
@@ -108,45 +97,3 @@ def test_folding_is_that_of_the_naive_loop(data):
         for centre, bits in data.draw(st.lists(st.tuples(centres, flips), max_size=30))
     ]
     assert fold(np.array(hashes, np.uint64)) == naively(hashes)
-
-
-def test_five_thousand_results_are_folded_at_once():
-    hashes = np.random.default_rng(0).integers(1, 2**64, 20_000, np.uint64)
-    hashes[15_000:] = hashes[:5_000] ^ np.uint64(3)
-    ranked = np.random.default_rng(1).permutation(20_000)[:5_000]
-    start = time.process_time()
-    groups = fold(hashes[ranked])
-    assert time.process_time() - start < 1
-    assert sorted(row for group in groups for row in group) == list(range(5_000))
-    assert {len(group) for group in groups} == {1, 2}
-
-
-@pytest.mark.night
-def test_how_many_copies_and_how_many_other_pictures_are_folded_in_the_offline_benchmarks(capsys):
-    """The copies of 200 pictures, each by each way; and all pairs of pictures, of which none is a
-    copy.
-    """
-    with capsys.disabled():
-        for name, most in (("mini-flickr30k", 10), ("mini-flickr30k-twins", 100)):
-            folder = ROOT / "data" / name
-            lines = map(json.loads, (folder / "metadata.jsonl").read_text().splitlines())
-            pictures = [
-                Image.open(folder / line["file_name"]) for line in lines if line["split"] == "test"
-            ]
-            hashes = [picture_hash(picture) for picture in pictures]
-            pairs = len(pictures) * (len(pictures) - 1) // 2
-            false = sum(
-                differing(one, other) <= CLOSE
-                for i, one in enumerate(hashes)
-                for other in hashes[:i]
-            )
-            print(f"\n{name}: different pictures taken for copies: {false} / {pairs:,} pairs")
-            assert false <= most
-            if name == "mini-flickr30k":
-                for way, (changed, share) in COPIES.items():
-                    copies = [picture_hash(changed(picture)) for picture in pictures[:200]]
-                    found = sum(
-                        differing(*pair) <= CLOSE for pair in zip(hashes, copies, strict=False)
-                    )
-                    print(f"  {way}: found {found} / 200")
-                    assert found >= share * 200

@@ -2,10 +2,8 @@
 read.
 """
 
-import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -56,17 +54,6 @@ def test_threads_that_ask_side_by_side_get_the_answers_of_one(model, media):
         together = list(threads.map(lambda pair: pair[0].query(pair[1], 10), asked))
     for one, other in zip(alone, together, strict=True):
         assert dict(one) == pytest.approx(dict(other), abs=1e-5)
-
-
-def test_files_are_a_sequence_and_what_a_build_cannot_use_is_refused(model, media, tmp_path):
-    index = MediaIndex.build(model, media)
-    files = index.files
-    assert files[1:3] == [files[1], files[2]] and files[::-1][0] == files[len(files) - 1]
-    for both in ({"shard": (0, 2)}, {"store": tmp_path / "a", "folder": tmp_path / "b"}):
-        with pytest.raises(ValueError, match="`shard` needs `store`, and `store` goes without"):
-            MediaIndex.build(model, media, **both)
-    assert not list(tmp_path.iterdir())
-    assert files[[3, 1]] == [files[3], files[1]] and files[[]] == []
 
 
 @pytest.mark.filterwarnings("ignore:.* captions exceed")
@@ -129,35 +116,7 @@ def test_a_file_finds_itself_first(model, media, tmp_path):
     assert names(index.query_media(tmp_path / "frames", k=1)) == ["pictures/p3.png"]
 
 
-def test_two_parts_of_one_clip_are_two_items(model, tmp_path):
-    folder = write_videos(tmp_path, {"test": 1})
-    write_clip(folder / "media/test0.mp4", 0, frames=24, rate=12)
-    line = json.loads((folder / "metadata.jsonl").read_text())
-    parts = [line | {"id": f"part{i}", "start": float(i), "end": i + 1.0} for i in range(2)]
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
-    index = MediaIndex.build(model, folder, ReadConfig(max_frames=3))
-    assert names(index.query("a dog")) == ["media/test0.mp4"] * 2
-    assert not torch.allclose(index.frames(0), index.frames(1))
-    kept = MediaIndex.build(model, folder, ReadConfig(max_frames=3), folder=tmp_path / "index")
-    assert [file.start for file in kept.files] == [0.0, 1.0]
-    assert [file.label for file in kept.files] == ["part0", "part1"]
-
-
 # ---- adapters
-
-
-def test_every_index_asks_with_its_own_adapter(model, media):
-    indexes, answers = [], []
-    for name in (None, "a", "b"):
-        model.set_adapter(name)
-        indexes.append(MediaIndex.build(model, media))
-        answers.append(indexes[-1].query("two dogs", k=10))
-    model.train()
-    for index, answer in zip(indexes, answers, strict=True):
-        assert index.query("two dogs", k=10) == answer
-        assert torch.equal(index.scores("two dogs"), index.scores(["two dogs"]))
-        assert model.active == "b" and model.training
-    assert answers[0] != answers[1] != answers[2]
 
 
 def test_weights_that_are_no_numbers_are_refused(model, media):
@@ -168,9 +127,7 @@ def test_weights_that_are_no_numbers_are_refused(model, media):
         broken = next(w for key, w in model.get_adapter("a").named_parameters() if name in key).data
         before = broken.clone()
         broken.fill_(torch.nan)
-        with pytest.raises(
-            ValueError, match="an embedding is not finite: weights of adapter 'a' or the backb"
-        ):
+        with pytest.raises(ValueError, match="not finite: .*adapter 'a'"):
             MediaIndex.build(model, media).query("a dog")
         broken.copy_(before)
     assert index.query("a dog")
@@ -247,14 +204,6 @@ def breaking(batches, error):
     raise error
 
 
-@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
-def test_numbers_that_are_not_finite_are_not_stored(toy_index, wrong):
-    embeddings = torch.zeros(2, 32)
-    embeddings[1, 3] = wrong
-    with pytest.raises(ValueError, match="some embeddings are not finite"):
-        holding(toy_index, list(toy_index.files) * 2, embeddings)
-
-
 def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):
     method = across.get_adapter("across")
     monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
@@ -266,13 +215,6 @@ def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, mo
         torch.testing.assert_close(
             index.frames(item), wanted.frames[item][wanted.mask[item].bool()]
         )
-
-
-def test_an_index_is_shown_in_one_line_and_equal_to_itself_alone(model, media):
-    model.set_adapter("a", 0.5)
-    index = MediaIndex.build(model, media)
-    assert repr(index) == f"<MediaIndex of {media}: 7 pictures, 3 clips, adapter 'a' at scale 0.5>"
-    assert index == index and len({index, replace(index), index}) == 2
 
 
 # ---- files that come, go, change, or cannot be read

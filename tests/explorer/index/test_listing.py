@@ -5,9 +5,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from PIL import Image
 
-from cma.media import MediaError, read_media
 from explorer.index import listing
 from tests.toy_media import dated, write_picture
 
@@ -20,51 +18,6 @@ def found(folder):
         return str(error)
     assert root == folder and problems == []
     return [(file.file_name, file.captions) for file in files]
-
-
-def test_what_is_not_read_is_counted_by_kind(tmp_path):
-    for name in (
-        "a.png",
-        "b.jfif",
-        "deep/c.JPG",
-        "d.psd",
-        "e.PSD",
-        "deep/f.svg",
-        "notes.txt",
-        ".g.psd",
-    ):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / name, "jpeg")
-    _, files, problems = listing.find(tmp_path)
-    assert [(file.file_name, file.kind) for file in files] == [
-        (name, "image") for name in ("a.png", "b.jfif", "deep/c.JPG")
-    ]
-    ((kinds, why),) = problems
-    assert kinds == "2 .psd, 1 .svg" and why.startswith("not read") and "3 / 6" in why
-    for file in files:
-        (tmp_path / file.media).unlink()
-    with pytest.raises(ValueError, match="no pictures or clips in it; 2 .psd, 1 .svg: not read"):
-        listing.find(tmp_path)
-
-
-def test_a_path_that_may_not_be_looked_at_is_listed_and_says_so_when_it_is_read(
-    tmp_path, monkeypatch
-):
-    def stat(path, *rest, really=os.stat, **options):
-        if str(path).endswith("shut.jpg"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return really(path, *rest, **options)
-
-    for name in ("a.jpg", "shut.jpg"):
-        write_picture(tmp_path / name, 1)
-    monkeypatch.setattr(os, "stat", stat)
-    root, files, _ = listing.find(tmp_path)
-    assert [(file.media, file.kind) for file in files] == [
-        ("a.jpg", "image"),
-        ("shut.jpg", "image"),
-    ]
-    with pytest.raises(MediaError, match=r"shut\.jpg: cannot be opened \(.*Permission denied"):
-        read_media(root / "shut.jpg", "image", 1, None)
 
 
 @pytest.mark.parametrize(

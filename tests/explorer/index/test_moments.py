@@ -100,13 +100,3 @@ def test_a_film_is_decoded_once_and_not_again_if_unchanged(
     assert [file.media for file in less.files] == ["p.png", "short.mp4"]
     (folder / "film.mp4").write_bytes(b"damaged")
     assert [name for name, _ in MediaIndex.build(model, folder, CONFIG).skipped] == ["film.mp4"]
-
-
-def test_a_method_that_looks_across_frames_sees_one_moment_at_a_time(folder, across):
-    index = MediaIndex.build(across, folder, CONFIG)
-    for item in (0, 8, 19):
-        file = index.files[item]
-        pixels = embed.read_pixels(file, index.path(file), across, CONFIG)[1]
-        expected = across.encode_videos(pixels[None])[0]
-        torch.testing.assert_close(index.frames(item), expected)
-    assert len(index.frames()) == int(index.lengths.sum())

@@ -8,10 +8,8 @@ from functools import partial
 
 import pytest
 
-from cma.config import ReadConfig
 from explorer.index import MediaIndex
 from tests import ROOT
-from tests.conftest import one_line
 from tests.toy_index import same
 from tests.toy_media import write_clip, write_picture
 from tests.toy_s3 import serving_s3
@@ -85,24 +83,6 @@ def test_an_item_that_two_processes_added_is_given_once(fill):
         assert one.table.rows == 14 and len(one) == 10
         assert one.query("a dog", 20) == index.query("a dog", 20)
         same(one, index)
-
-
-def test_refusals_are_one_line(model, media, fill, tmp_path):
-    fill()
-    with one_line(ValueError, r"table: built with IndexConfig.*, now IndexConfig.* is wanted"):
-        fill(ReadConfig(max_frames=3))
-    model.set_adapter("a")
-    with one_line(ValueError, "built with no adapter, but now adapter 'a' is active"):
-        fill()
-    for shard in ((2, 2), (-1, 2), (0, 0)):
-        with one_line(ValueError, r"shard=.*: expected \(number, how many\)"):
-            fill(shard=shard)
-    model.set_adapter(None)
-    for path in media.iterdir():
-        path.write_bytes(b"damaged")
-    with one_line(ValueError, "media: none of its 10 files can be read"):
-        fill()
-    assert len(MediaIndex.load(tmp_path / "table", model)) == 10
 
 
 # ---- several processes

@@ -344,61 +344,6 @@ def test_a_large_table_has_an_index_of_its_own_which_follows_what_is_added(
     assert outside() == 0 and recall(large, files, embeddings, asked) >= 360
 
 
-def test_adding_to_a_large_table_of_many_parts_rewrites_nothing(
-    model, pictures, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(table, "LARGE", 500)
-    monkeypatch.setattr(table, "PARTITION", 100)
-    monkeypatch.setattr(table, "PARTS", 3)
-    files, embeddings = drawn(610)
-    items = list(zip(files, embeddings[:, None], strict=True))
-    header = MediaIndex.build(model, pictures).header
-    large = table.Table.new(tmp_path / "large", header, tmp_path)
-    for first in range(0, 600, 100):
-        large.add(items[first : first + 100])
-    large.tidy()  # as at the end of a build
-    data = tmp_path / "large" / "media.lance" / "data"
-    before = {*data.iterdir()}
-    large.add(items[600:])
-    large.tidy()
-    assert len({*data.iterdir()} - before) == 1
-    assert sum(path.stat().st_size for path in {*data.iterdir()} - before) < 50_000
-
-
-def test_the_numbers_of_the_rows_are_read_without_the_embeddings(large, monkeypatch):
-    read, really = [], table.Table._scan
-
-    def scan(self, *given):
-        rows = really(self, *given)
-        read.append(rows.column_names)
-        return rows
-
-    monkeypatch.setattr(table.Table, "_scan", scan)
-    large.query("3")
-    assert read == [["length", "_rowid"]]
-
-
-def test_frames_of_clips_are_read_once_if_they_are_few(model, tmp_path, monkeypatch):
-    for i in range(4):
-        write_clip(tmp_path / "media" / f"c{i}.mp4", i, frames=3)
-    index = MediaIndex.build(model, tmp_path / "media", folder=tmp_path / "index")
-    read, really = [], table.Table._taken
-    monkeypatch.setattr(
-        table.Table, "_taken", lambda self, ids, of: read.append([*of]) or really(self, ids, of)
-    )
-
-    def answered(held):
-        monkeypatch.setattr(table, "HELD", held)
-        opened = MediaIndex.load(tmp_path / "index", model)
-        read.clear()
-        found = [opened.query("a dog"), opened.query("a cat")]
-        return found, sum("frames" in names for names in read)
-
-    (many, times), (few, none) = answered(0), answered(2**20)
-    assert (times, none) == (2, 0)
-    assert few == many == [index.query("a dog"), index.query("a cat")]
-
-
 def test_a_flipped_byte_of_a_large_table_is_said_too(large):
     item = int(large.ranking("0")[0][0])
     vector = large.frames(item).numpy().tobytes()

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -143,15 +142,6 @@ def test_a_folder_that_holds_anything_else_is_left_alone(quick, galleries, tmp_p
     assert {path: path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
 
 
-def test_what_came_into_the_folder_meanwhile_stays(quick, galleries, tmp_path, monkeypatch):
-    one, out = {"pictures": galleries["pictures"]}, tmp_path / "page"
-    assert site.publish(one, out, max_files=2)
-    monkeypatch.setattr(site, "agreed", lambda *_: (out / "CNAME").write_text("example.org"))
-    with one_line(ValueError, "page: holds CNAME, which is not part of the page"):
-        site.publish(one, out)
-    assert (out / "CNAME").read_text() == "example.org" and not list(tmp_path.glob(".site-*"))
-
-
 def test_an_open_index_and_other_adapters_are_refused(quick, model, tmp_path, toy_processor):
     write_picture(tmp_path / "media" / "1.png", 1)
     index = MediaIndex.build(model, tmp_path / "media")
@@ -176,20 +166,6 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["--media", "nowhere"], "nowhere: no such folder"),
-        (["--media", "pictures", "--adapter", "pictures"], "no adapter_config.json there"),
-        (["--media", "pictures", "--out", "pictures"], "pictures: exists and is not such a page"),
-    ],
-)
-def test_what_is_wrong_is_one_line(arguments, said, quick, media, backbone, capsys):
-    assert site.main(["--backbone", backbone, *arguments]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and said in error and error.count("\n") == 1
-
-
 def test_the_command_writes_the_page(quick, media, backbone, capsys):
     arguments = [
         "--media",
@@ -208,15 +184,3 @@ def test_the_command_writes_the_page(quick, media, backbone, capsys):
     assert found["setup"]["suffixes"][0] == ".jpg"
     with pytest.raises(SystemExit):
         site.main([*arguments, "--max-files", "0"])
-
-
-def test_a_package_that_is_missing_is_named(monkeypatch, galleries, tmp_path):
-    found = site.cma.importlib.util.find_spec
-    absent = SimpleNamespace(
-        util=SimpleNamespace(find_spec=lambda name: None if name == "onnx" else found(name))
-    )
-    monkeypatch.setattr(site.cma, "importlib", absent)
-    with pytest.raises(
-        ImportError, match=r"onnx: not installed; run .*cross-modal-adapter\[site\]"
-    ):
-        site.publish(galleries, tmp_path / "page")

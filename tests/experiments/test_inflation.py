@@ -1,4 +1,4 @@
-"""What raises a recall without a better model: dual softmax by its definition, and the command."""
+"""What raises a recall without a better model: each practice by its definition, and the command."""
 
 import json
 from dataclasses import replace
@@ -7,15 +7,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from experiments import inflation, rows
+from cma import data
+from cma.similarity import text_conditioned
+from cma.training import Embeddings
+from experiments import gains, inflation, rows, tables
 from experiments.__main__ import main
 from experiments.inflation import USUAL
 from experiments.published import PAPER as OURS
 from experiments.study import Study
-from tests.conftest import build_clip
+from tests.conftest import build_clip, change_json
+from tests.toy_media import write_videos
 
-WAY = rows.DIRECTIONS[0]
+WAY, BACK = rows.DIRECTIONS
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -29,6 +34,37 @@ def test_dual_softmax_weighs_a_score_by_its_share_among_the_queries():
         column = similarity[:, candidate].double().numpy()
         shares = np.exp(3 * column) / np.exp(3 * column).sum()
         assert found[:, candidate] == pytest.approx(column * shares)
+
+
+def test_only_a_query_whose_first_candidate_others_find_too_is_normalised():
+    similarity, bank = random(40, 9), random(12, 9, seed=1)
+    found = inflation.normalised_by(bank, similarity)
+    hubs = {int(one.argmax()) for one in bank}
+    assert len({int(one.argmax()) for one in similarity} - hubs) > 0
+    for query, scores in zip(similarity, found, strict=True):
+        expected = query.double()
+        if int(query.argmax()) in hubs:
+            expected = (20 * expected).exp() / (20 * bank.double()).exp().sum(0)
+        assert torch.allclose(scores, expected)
+
+
+def clips() -> Embeddings:
+    """Seven captions of five clips of three frames, of which some are padding."""
+    mask = torch.ones(5, 3)
+    mask[1, 2] = mask[3, 1:] = 0
+    owner = torch.tensor([0, 0, 1, 2, 3, 3, 4])
+    return Embeddings(random(7, 8), 3 * random(5, 3, 8, seed=1), mask, owner, 0)
+
+
+def test_a_clip_pooled_by_its_own_caption_is_one_vector_for_all_captions():
+    text, frames, mask, owner, _ = encoded = clips()
+    found = inflation.by_own_caption(encoded, temperature=2.0)
+    for clip, caption in enumerate((0, 2, 3, 4, 6)):
+        shown = frames[clip][mask[clip].bool()]
+        pooled = (text[caption] @ shown.T / 2).softmax(0) @ shown
+        assert torch.allclose(found[:, clip], F.cosine_similarity(text, pooled[None]), atol=1e-6)
+    own = text_conditioned(text, frames, mask, 2.0)[[0, 2, 3, 4, 6], range(5)]
+    assert torch.allclose(found[[0, 2, 3, 4, 6], range(5)], own, atol=1e-6)
 
 
 @pytest.fixture
@@ -94,3 +130,37 @@ def check_epochs(found: dict) -> None:
             assert row["R@1"][WAY][0] == pytest.approx(scores["test"][epoch])
             gap = scores["test"][epoch] - scores["test"][best["validation"]]
             assert row["difference"][WAY][0] == pytest.approx(gap)
+
+
+def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
+    folder = write_videos(tmp_path / "clips", {"train": 8, "val": 4, "test": 6})
+    change_json(folder / "dataset.json", recipe="msrvtt")
+    assert main(studied(folder, max_frames=3, batch_size=4)) == 0
+    (name,) = content = json.loads((tmp_path / inflation.FILE).read_text())
+    assert content[name]["epochs"] == {}
+    assert content[name]["rows"][3]["practice"] == "each clip pooled by its own caption"
+    header, _, *lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
+    assert header == (
+        "| test set | model | practice | T2I / T2V R@1 | T2I / T2V: adds | I2T / V2T R@1 "
+        "| I2T / V2T: adds |"
+    )
+    texts = len(data.load(folder, "test").captions)
+    assert len(lines) == 8 and lines[0].startswith(f"| {name}: {texts} texts, 6 items | {OURS} |")
+    assert lines[0].count(" – ") == 2 and " – " not in lines[1]
+
+
+def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, capsys):
+    words = ["inflation", str(folder), "--results", str(tmp_path)]
+    assert main(words) == 1
+    assert f"toy: no row of {OURS} in {tmp_path / 'methods'}; `python -m exp" in (
+        capsys.readouterr().err
+    )
+    words = studied()
+    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
+    replace(row, world="ab").save(tmp_path / "methods")
+    assert main(words) == 1
+    assert f"{folder}: its items are not those of {row.name}" in capsys.readouterr().err
+    replace(row, backbone="1234").save(tmp_path / "methods")
+    assert main(words) == 1
+    assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
+    assert not (tmp_path / inflation.FILE).exists()

@@ -14,6 +14,7 @@ import torch
 from tests.bench import (
     gpu,
     index,
+    likely,
     loader,
     methods,
     moments,
@@ -22,7 +23,7 @@ from tests.bench import (
     step,
 )
 
-FIGURES = (step, loader, ranking, methods, index, moments)
+FIGURES = (step, loader, ranking, methods, index, moments, likely)
 BESIDE = "sentence_transformers"  # only if it is asked for by name
 BENCHES = {module.__name__.rpartition(".")[2]: module.figures for module in FIGURES}
 

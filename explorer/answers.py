@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cma import metrics
 from explorer.index import MediaFile, MediaIndex, Where, frames_of
+from explorer.index.ask import DEPTH
 
 from . import attention
 
@@ -144,12 +145,18 @@ def ask(
     ranking = items.tolist()
     right = frozenset(index.right(query, ranking if index.table.large else None))
     score_of = dict(zip(ranking, scores.tolist(), strict=True))
-    moments = copies = {item: [item] for item in ranking}
-    if folded:
+    # a list for each of 100,000 items would take longer than ranking them
+    moments: dict[int, list[int]] = {}
+    if folded and index.table.column("clip", items).any():
         moments = index.moments(ranking)
-        copies = index.copies(list(moments), right)
-    ranked = [(item, score_of[item], tuple(others)) for item, (_, *others) in copies.items()]
-    behind = {item: tuple(others) for item, (_, *others) in moments.items()}
+        ranking = list(moments)
+    compared = ranking[:DEPTH] if folded else []
+    ranked: list[tuple[int, float, tuple[int, ...]]] = [
+        (item, score_of[item], tuple(others))
+        for item, (_, *others) in (index.copies(compared, right) if compared else {}).items()
+    ]
+    ranked += [(item, score_of[item], ()) for item in ranking[len(compared) :]]
+    behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}
     seconds = time.perf_counter() - start
     foreign = is_foreign(index.model.processor.tokenizer, query)
     return Answer(index, query, k, ranked, right, seconds, cut, behind, foreign)

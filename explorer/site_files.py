@@ -99,8 +99,8 @@ def write_media(index: MediaIndex, item: int, folder: Path, preview: int, first:
             for number, start in enumerate(starts)
             if first
         }
-    for name, section in parts.items():
-        part, _ = playing.part(path, section, section.start or 0.0, "webm", lambda: True)
+    for name, clip in parts.items():
+        part, _ = playing.part(path, clip, clip.start or 0.0, "webm", lambda: True)
         write_whole(folder / name, part)
 
 

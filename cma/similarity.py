@@ -86,7 +86,8 @@ def text_conditioned(
             scores = part @ text.T
             weights = (scores / temperature).masked_fill(~own[..., None], -torch.inf).softmax(1)
             dots = (weights * scores).sum(1)  # t . pooled, [V, T]
-            if len(text) == 1:  # pooled frames are smaller than a Gram matrix
+            if len(text) == 1 and not scores.requires_grad:
+                # in a search, pooled frames are smaller than Gram matrices
                 squared = (weights.mT @ part).square().sum(2)  # |pooled|^2, [V, T]
                 largest = part.norm(dim=2).square()  # |v_f|^2, [V, F]
             else:  # converted twice, so that gradients keep their last bit

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from cma.files import escapes_folder, walk
 
 SUFFIXES = ".csv", ".srt", ".txt"
-MOST = 2**24  # bytes of a file that are read
+MAX_BYTES = 2**24  # of a file that are read
 AROUND, LONGEST = 60, 100  # characters that are shown beside a found word, and of that word
-FILES = 1000  # media that a search finds by their texts
+MAX_FILES = 1000  # media that a search finds by their texts
 PAUSE, SHARE = 2.0, 20  # seconds between two looks, at least, and times as long as a look takes
 WHEN = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})\s*-->")
 MARKS = re.compile(r"<[^>]*>|\{\\[^}]*\}")  # of fonts and places in subtitles
@@ -56,7 +56,7 @@ class Texts:
         self._look()
         for name, lines in self._texts:
             said = next(filter(None, (_place(words, *line) for line in lines)), None)
-            if said and len(found) < FILES:
+            if said and len(found) < MAX_FILES:
                 found.setdefault(name, said)
         return found
 
@@ -93,7 +93,7 @@ class Texts:
 def _rows_of(path: Path) -> list[Row]:
     """Return the texts of a file by the names of their media. Raises OSError."""
     with path.open("rb") as stream:
-        text = decoded(stream.read(MOST))
+        text = decoded(stream.read(MAX_BYTES))
     if path.suffix.lower() == ".csv":
         return [(name, [(None, said)]) for name, said in rows(text) if not escapes_folder(name)]
     return [("", subtitles(text) if path.suffix.lower() == ".srt" else [(None, text)])]

@@ -1,4 +1,4 @@
-"""One video file, decoded by PyAV, which seeks the frames that are wanted."""
+"""One video file, decoded by decord or PyAV, which give the same pixels (`Timetable.closed`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ import numpy as np
 from PIL import Image
 
 from .. import require
+from .images import shown_name
 from .opening import MediaError, Stamp, open_media, stamp
 
-require("video", "av")
+require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
+import decord  # noqa: E402
 
+decord.logging.set_level(decord.logging.QUIET)
 # containers whose packets correspond to frames, which are then found by seeking; of others we
 # decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
@@ -30,13 +33,16 @@ class Timetable(NamedTuple):
     """The number of `frames`, their rate, when each is shown, and which are key frames.
 
     `times` ascend, in units of the stream; decoding can start at the frames `keys`. Both are empty
-    if they are unknown.
+    if they are unknown. `closed`: each packet is a frame that is shown, and none is shown before
+    the key frame that precedes it in the file. In other files decord returns wrong frames, without
+    an error, when it seeks; so PyAV reads them.
     """
 
     frames: int
     fps: float
     times: np.ndarray
     keys: np.ndarray
+    closed: bool
 
 
 class VideoFile:
@@ -83,18 +89,28 @@ class VideoFile:
         # slightly less, because with a fractional step `arange` may include `last`
         return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
-    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+    def read(self, chosen: list[int]) -> Iterator[Image.Image]:
         """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
+        done, name = 0, str(self.path.absolute())
+        with suppress(Exception):  # e.g. frames in some widths below 50 pixels
+            # decord takes neither members of containers nor names that are not UTF-8
+            if self.table.closed and self.path.is_file() and shown_name(name) == name:
+                reader = decord.VideoReader(name, num_threads=1)
+                for number in chosen if len(reader) == self.count else ():
+                    # one at a time: a batch would be in memory twice
+                    yield Image.fromarray(reader.get_batch([number]).asnumpy()[0])
+                    done += 1
+        yield from self.stream(chosen[done:])
+
+    def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
+        """Yield the same frames, by PyAV alone, because decord decodes far ahead."""
         try:
             yield from self._decode(chosen)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
 
-    stream = read
-
-    def _decode(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        _, _, times, keys = self.table
-        upright = Upright()
+    def _decode(self, chosen: list[int]) -> Iterator[Image.Image]:
+        _, _, times, keys, _ = self.table
         with open_media(self.path) as stream, av.open(stream, "r") as container:
             video, frames, last = container.streams.video[0], _numbered(container, times), -1
             for number in chosen:
@@ -109,7 +125,7 @@ class VideoFile:
                 last, frame = next((one for one in frames if one[0] >= number), (-1, None))
                 if frame is None:
                     raise ValueError(f"frame {number} of {self.count} is missing")
-                yield upright(frame)
+                yield _upright(frame)
 
     def glimpse(
         self, at: float | None, start: float | None, end: float | None
@@ -139,10 +155,10 @@ class VideoFile:
             if 0 <= steps * video.width * video.height <= GLIMPSE:
                 container.seek(wanted, stream=video)
                 shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
-                return Upright()(next(shown))
+                return _upright(next(shown))
             nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
             frames = nearest.decode() or video.codec_context.decode(None)
-            return Upright()(frames[0], video.time_base)
+            return _upright(frames[0], video.time_base)
         return None
 
     def _error(self, reason: Exception | str) -> MediaError:
@@ -175,7 +191,19 @@ def _timetable(path: Path, about: Stamp) -> Timetable:
     if not count or not 0 < rate < float("inf"):
         raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
     keys = np.flatnonzero([known[time] for time in times.tolist()])
-    return Timetable(count, rate, times, keys)
+    # decord ends the process if a file claims to have far more frames than it has
+    plain = sure and len(times) == len(packets) and claimed in (0, count)
+    return Timetable(count, rate, times, keys, plain and _closed(shown))
+
+
+def _closed(packets: Sequence[tuple[int | None, bool]]) -> bool:
+    """Tell whether no packet is shown before the key frame that precedes it in the file."""
+    begins, starts = 0, packets[0][1]
+    for time, is_key in packets:
+        begins = time or 0 if is_key else begins
+        if (time or 0) < begins:
+            return False
+    return starts
 
 
 def _decodable(path: Path) -> int:
@@ -208,24 +236,13 @@ def _numbered(
         yield number, frame
 
 
-class Upright:
-    """Converts frames to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits.
-
-    Frames of one size and format share a filter, because making one takes longer than decoding a
-    small frame.
-    """
-
-    def __init__(self) -> None:
-        self.graphs: dict[tuple, av.filter.Graph] = {}
-
-    def __call__(self, frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
-        key = frame.width, frame.height, frame.format.name
-        if key not in self.graphs:
-            graph = self.graphs[key] = av.filter.Graph()
-            base = unit or frame.time_base
-            source = graph.add_buffer(None, *key[:2], frame.format, time_base=base)
-            graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink"))
-            graph.configure()
-        self.graphs[key].push(frame)
-        pixels = self.graphs[key].pull().to_ndarray()
-        return Image.fromarray(np.rot90(pixels, frame.rotation // 90))
+def _upright(frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
+    """Convert a frame to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        None, frame.width, frame.height, frame.format, time_base=unit or frame.time_base
+    )
+    graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
+    graph.push(frame)
+    pixels = graph.pull().to_ndarray()
+    return Image.fromarray(np.rot90(pixels, frame.rotation // 90))

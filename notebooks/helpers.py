@@ -80,8 +80,8 @@ def checked(
         try:
             torch.testing.assert_close(torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False)
         except AssertionError as error:
-            said = f"case {number} of {len(cases)} differs"
-            print(f"{said}, so we go on with cma's own function: {error}")
+            message = f"case {number} of {len(cases)} differs"
+            print(f"{message}, so we go on with cma's own function: {error}")
             return ours
     print(f"right, in all {len(cases)} cases")
     return yours
@@ -395,11 +395,12 @@ def trained_on(
 ) -> RetrievalDataset:
     """Return what notebooks 03 and 04 train on: `train_items` of the items, or by default all.
 
-    By default, one epoch of an offline benchmark takes half of them, so that it is short, unless
-    `config.eval_items` says that there are few.
+    By default, one epoch of an offline benchmark takes half of the pictures or a quarter of the
+    clips, so that it is short, unless `config.eval_items` says that there are few.
     """
     short = settings.backbone == "mini" and config.epochs == 1 and config.eval_items is None
-    return train_set.subset(train_items or (len(train_set) // 2 if short else None), config.seed)
+    few = len(train_set) // (2 if train_set.kind == "image" else 4)
+    return train_set.subset(train_items or (few if short else None), config.seed)
 
 
 def chance_recall(dataset: RetrievalDataset, k: int = 1) -> float:

@@ -79,9 +79,6 @@ class Animation:
 
     stream = read
 
-    def glimpse(self, *part: float | None) -> None:
-        """None: an animation has no key frames."""
-
     def _each_frame(
         self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None
     ) -> Iterator[T]:

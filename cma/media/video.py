@@ -72,20 +72,13 @@ def stream_frames(
 
 
 def frame_at(
-    path: Path,
-    at: Seconds = None,
-    start: Seconds = None,
-    end: Seconds = None,
-    exact: bool = True,
+    path: Path, at: Seconds = None, start: Seconds = None, end: Seconds = None
 ) -> Image.Image:
     """Return the frame of a clip at a time (seconds), by default the middle one of a part.
 
-    Unless it has to be `exact`, it may be a key frame near that time, which a film gives quickly.
     Raises as `read_frames`.
     """
     clip = _opened(Path(path))
-    if not exact and (found := clip.glimpse(at, start, end)):
-        return found
     part = (start, end) if at is None else (at, at)
     considered = _considered(clip, Path(path), None, *part)
     return next(clip.stream([considered[len(considered) // 2]]))
@@ -113,9 +106,6 @@ class FrameFolder:
     """The pictures in a folder, in the order of their names. MediaError if there are none."""
 
     seconds = None
-
-    def glimpse(self, *part: Seconds) -> None:
-        """None: any frame is read as quickly as any other."""
 
     def __init__(self, path: Path) -> None:
         try:

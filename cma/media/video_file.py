@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -22,7 +21,6 @@ import av  # noqa: E402 (after the check)
 # containers whose packets correspond to frames, which are then found by seeking; of others we
 # decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
-GLIMPSE = 2**23  # pixels that `glimpse` decodes at most to show the frame that was asked for
 TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
 
 
@@ -111,40 +109,6 @@ class VideoFile:
                     raise ValueError(f"frame {number} of {self.count} is missing")
                 yield upright(frame)
 
-    def glimpse(
-        self, at: float | None, start: float | None, end: float | None
-    ) -> Image.Image | None:
-        """Return a frame near the time `at` (seconds; by default the middle of a part).
-
-        It is the frame at that time if `GLIMPSE` allows it; otherwise it is the nearest key frame,
-        and no other frame is decoded. None if seeking finds no frame.
-        """
-        with (
-            suppress(Exception),
-            open_media(self.path) as stream,
-            av.open(stream, "r") as container,
-        ):
-            video = container.streams.video[0]
-            unit, begin = float(video.time_base or 1), video.start_time or 0
-            if at is None:
-                last = end or (container.duration or 0) / av.time_base
-                at = ((start or 0.0) + last) / 2
-            wanted, keys = begin + round(at / unit), []
-            for backward in (False, True):
-                with suppress(av.FFmpegError, StopIteration):  # e.g. no key frame follows
-                    container.seek(wanted, stream=video, backward=backward)
-                    keys.append(_key_packet(container))
-            each = 1 / float(video.average_rate or 25) / unit  # a frame, in units of the stream
-            steps = (wanted - (keys[-1].pts or 0)) / each
-            if 0 <= steps * video.width * video.height <= GLIMPSE:
-                container.seek(wanted, stream=video)
-                shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
-                return Upright()(next(shown))
-            nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
-            frames = nearest.decode() or video.codec_context.decode(None)
-            return Upright()(frames[0], video.time_base)
-        return None
-
     def _error(self, reason: Exception | str) -> MediaError:
         short = str(getattr(reason, "strerror", None) or reason).strip()
         return MediaError(f"{self.path}: cannot be decoded, corrupt or cut short ({short})")
@@ -191,11 +155,6 @@ def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
             yield from packet.decode()
 
 
-def _key_packet(container: av.container.InputContainer) -> av.Packet:
-    """Return the next packet where decoding can start. Raises StopIteration."""
-    return next(one for one in container.demux(video=0) if one.is_keyframe and one.size)
-
-
 def _numbered(
     container: av.container.InputContainer, times: np.ndarray
 ) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -218,12 +177,11 @@ class Upright:
     def __init__(self) -> None:
         self.graphs: dict[tuple, av.filter.Graph] = {}
 
-    def __call__(self, frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
+    def __call__(self, frame: av.VideoFrame) -> Image.Image:
         key = frame.width, frame.height, frame.format.name
         if key not in self.graphs:
             graph = self.graphs[key] = av.filter.Graph()
-            base = unit or frame.time_base
-            source = graph.add_buffer(None, *key[:2], frame.format, time_base=base)
+            source = graph.add_buffer(None, *key[:2], frame.format, time_base=frame.time_base)
             graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink"))
             graph.configure()
         self.graphs[key].push(frame)

@@ -129,13 +129,19 @@ def test_the_preview_of_a_clip_is_its_moment_or_its_middle(tmp_path):
 
 def spied(monkeypatch) -> list[tuple]:
     """The frames that are decoded of clips: (time, exact)."""
-    really, asked = pictures.frame_at, []
+    asked = []
 
-    def frame_at(path, at, start, end, exact):
-        asked.append((at, exact))
-        return really(path, at, start, end, exact=exact)
+    def spy(name, exact):
+        really = getattr(pictures, name)
 
-    monkeypatch.setattr(pictures, "frame_at", frame_at)
+        def frame(path, at, *part):
+            asked.append((at, exact))
+            return really(path, at, *part)
+
+        monkeypatch.setattr(pictures, name, frame)
+
+    spy("glimpse", False)
+    spy("frame_at", True)
     return asked
 
 

@@ -189,7 +189,7 @@ def test_a_clip_that_a_phone_turned_is_upright(tmp_path, kind):
     assert turned[0].size == (48, 80) and lying[0].size == (80, 48)
     for one, other in zip(turned, lying, strict=True):
         np.testing.assert_array_equal(np.rot90(one), other)
-    assert frame_at(path, exact=False).size == (48, 80)
+    assert frame_at(path).size == (48, 80)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -272,38 +272,6 @@ def test_frames_after_a_damaged_one_keep_their_numbers(tmp_path):
     path.write_bytes(content)
     levels_near(list(stream_frames(path, 4, None)), [LEVELS[0], LEVELS[10], *LEVELS[18::9]])
     levels_near(read_frames(path, 1, None, start=1.5), [LEVELS[15]])
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_glimpse_of_a_film_is_one_key_frame_and_that_of_a_clip_the_very_frame(
-    tmp_path, monkeypatch, suffix
-):
-    levels = list(range(0, 240, 2))
-    path = write_clip(
-        tmp_path / f"film.{suffix}", levels, file_format=None, g="10", sc_threshold="0"
-    )
-    levels_near([frame_at(path, 5.6, exact=False)], [levels[56]])
-    levels_near([frame_at(path, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.6)], [levels[56]])
-    monkeypatch.setattr(video_file, "GLIMPSE", 0)
-    monkeypatch.setattr(video_file, "_decoded", lambda container: 1 / 0)  # more than one frame
-    levels_near([frame_at(path, 5.6, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.2, exact=False)], [levels[50]])
-    levels_near([frame_at(path, 99.0, exact=False)], [levels[110]])
-    levels_near([frame_at(path, None, 2.0, 4.1, exact=False)], [levels[30]])
-
-
-def test_a_glimpse_of_a_broadcast_is_a_key_frame_that_follows(tmp_path):
-    levels = list(range(0, 240, 2))
-    path = write_clip(tmp_path / "c.mts", levels, file_format=None, g="10", sc_threshold="0")
-    levels_near([frame_at(path, 5.2, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.2)], [levels[52]])
-
-
-def test_a_glimpse_of_what_cannot_be_read_is_an_error(tmp_path):
-    (tmp_path / "c.mp4").write_bytes(b"no clip")
-    with pytest.raises(MediaError, match=r"c\.mp4: cannot be decoded"):
-        frame_at(tmp_path / "c.mp4", exact=False)
 
 
 def test_without_the_extra_video_only_video_files_fail(clip, tmp_path, monkeypatch):

@@ -121,18 +121,8 @@ def _by_file(
 
 def _csv_pairs(file: Path) -> Iterator[Row]:
     """Yield (where it is, folder, (path, caption), split) for each row of a CSV file."""
-    if not file.is_file():
-        found = "a folder" if file.is_dir() else "no such file"
-        raise FileNotFoundError(
-            f"{file}: {found}; expected a CSV file, or a list of (path, caption)"
-        )
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{file}:{line}: expected UTF-8; save the whole file in that encoding"
-        ) from error
+    hint = "; expected a CSV file in UTF-8, or a list of (path, caption)"
+    text = files.read_text(file, hint)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = reader.fieldnames or []
     if not {"file_name", "caption"} <= set(columns):

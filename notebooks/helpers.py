@@ -80,8 +80,8 @@ def checked(
         try:
             torch.testing.assert_close(torch.as_tensor(result), torch.as_tensor(wanted), check_dtype=False)
         except AssertionError as error:
-            said = f"case {number} of {len(cases)} differs"
-            print(f"{said}, so we go on with cma's own function: {error}")
+            message = f"case {number} of {len(cases)} differs"
+            print(f"{message}, so we go on with cma's own function: {error}")
             return ours
     print(f"right, in all {len(cases)} cases")
     return yours

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,46 +23,22 @@ SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
 TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
 
 
-class Timetable(NamedTuple):
-    """The number of `frames`, their rate, when each is shown, and which are key frames.
-
-    `times` ascend, in units of the stream; decoding can start at the frames `keys`. Both are empty
-    if they are unknown.
-    """
-
-    frames: int
-    fps: float
-    times: np.ndarray
-    keys: np.ndarray
-
-
 class VideoFile:
-    """A video of `count` frames at `fps` a second; reading what is no video raises MediaError."""
+    """A video of `count` frames at `fps` a second; raises MediaError for what is no video.
+
+    `times` says when each frame is shown, ascending, in units of the stream; decoding can start at
+    the frames `keys`. Both are empty if they are unknown.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @cached_property
-    def table(self) -> Timetable:
-        """When its frames are shown. Raises MediaError."""
         try:
-            return _timetable(self.path, stamp(self.path))
+            self.count, self.fps, self.times, self.keys = _timetable(path, stamp(path))
         except MediaError:
             raise
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
-
-    @property
-    def count(self) -> int:
-        return self.table.frames
-
-    @property
-    def fps(self) -> float:
-        return self.table.fps
-
-    @property
-    def seconds(self) -> float:
-        return self.count / self.fps
+        self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
@@ -91,8 +66,7 @@ class VideoFile:
     stream = read
 
     def _decode(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
-        _, _, times, keys = self.table
-        upright = Upright()
+        times, keys, upright = self.times, self.keys, Upright()
         with open_media(self.path) as stream, av.open(stream, "r") as container:
             video, frames, last = container.streams.video[0], _numbered(container, times), -1
             for number in chosen:
@@ -115,8 +89,8 @@ class VideoFile:
 
 
 @lru_cache(TABLES)  # each group of moments opens a long clip again
-def _timetable(path: Path, about: Stamp) -> Timetable:
-    """List the frames of a file from its packets, or else by decoding all of them."""
+def _timetable(path: Path, about: Stamp) -> tuple[int, float, np.ndarray, np.ndarray]:
+    """Return what a `VideoFile` knows of its frames, from the packets or else by decoding all."""
     with open_media(path) as stream, av.open(stream, "r") as container:
         kinds = [one.type for one in container.streams]
         if not kinds:
@@ -139,7 +113,7 @@ def _timetable(path: Path, about: Stamp) -> Timetable:
     if not count or not 0 < rate < float("inf"):
         raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
     keys = np.flatnonzero([known[time] for time in times.tolist()])
-    return Timetable(count, rate, times, keys)
+    return count, rate, times, keys
 
 
 def _decodable(path: Path) -> int:

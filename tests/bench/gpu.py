@@ -146,19 +146,21 @@ def planned(device: torch.device, size: Size) -> dict:
         )
         config = config.merge({"select_on": "last", "precision": "bf16", "runs_dir": name})
         model = build(size, device)
-        said = plan(model, dataset, config)
-        config = config.merge({"micro_batch": said.pairs})
+        needed = plan(model, dataset, config)
+        config = config.merge({"micro_batch": needed.pairs})
         seconds, peak = measured(model, noise(pairs, frames, device), config, size.repeats)
     figures = {
-        "pairs at once": said.pairs,
+        "pairs at once": needed.pairs,
         "seconds": seconds,
-        "planned ÷ seconds": said.step_seconds / seconds,
+        "planned ÷ seconds": needed.step_seconds / seconds,
     }
     if peak is not None:
-        figures |= {"GiB": peak, "planned ÷ GiB": said.peak / peak}
-        assert 0.7 <= said.peak / peak <= 1.5, f"planned {said.peak:.2f} GiB, measured {peak:.2f}"
-        ratio = said.step_seconds / seconds
-        assert 0.5 <= ratio <= 2, f"planned {said.step_seconds:.2f} s, measured {seconds:.2f}"
+        figures |= {"GiB": peak, "planned ÷ GiB": needed.peak / peak}
+        assert 0.7 <= needed.peak / peak <= 1.5, (
+            f"planned {needed.peak:.2f} GiB, measured {peak:.2f}"
+        )
+        ratio = needed.step_seconds / seconds
+        assert 0.5 <= ratio <= 2, f"planned {needed.step_seconds:.2f} s, measured {seconds:.2f}"
     return figures
 
 

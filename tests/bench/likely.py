@@ -16,7 +16,7 @@ import torch
 from cma import RetrievalModel, data
 from explorer.index import MediaFile, MediaIndex, chance
 from tests import ROOT
-from tests.bench.measure import told
+from tests.bench.measure import report
 
 QUERIES = 500  # with an answer, and as many without
 THINGS = """
@@ -51,7 +51,7 @@ def figures(quick: bool) -> dict:
             key = f"{label}, {'adapter' if adapter else 'zero-shot'}"
             index = MediaIndex.build(model, dataset, max_files=400 if quick else None)
             found[key] = of_index(index, spare)
-            told(key, found[key])
+            report(key, found[key])
     return found
 
 

@@ -79,8 +79,7 @@ def frame_at(
     Raises as `read_frames`.
     """
     clip = _opened(Path(path))
-    part = (start, end) if at is None else (at, at)
-    considered = _considered(clip, Path(path), None, *part)
+    considered = clip.sampled(None, *((start, end) if at is None else (at, at)))
     return next(clip.stream([considered[len(considered) // 2]]))
 
 
@@ -147,15 +146,5 @@ def _opened(path: Path) -> Clip:
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
     """Return the opened clip and the ascending indices to read; `part`: fps, start and end."""
     clip = _opened(path)
-    considered = _considered(clip, path, *part)
+    considered = clip.sampled(*part)
     return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]
-
-
-def _considered(clip: Clip, path: Path, *part: Seconds) -> list[int]:
-    """Return the indices of the frames in a part of a clip. Raises MediaError."""
-    try:
-        return clip.sampled(*part)
-    except MediaError:
-        raise
-    except ValueError as error:
-        raise MediaError(f"{path}: {error}") from error

@@ -44,12 +44,12 @@ class VideoFile:
         """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         They are right if the frame rate of the video is constant.
-        Raises ValueError if the clip ends before `start`.
+        Raises MediaError if the clip ends before `start`.
         """
         begins = (start or 0.0) * self.fps
         if begins >= self.count:
             found = f"{self.count} frames at {self.fps:.2f} fps"
-            raise ValueError(f"expected a part from {start} s on, found {found}")
+            raise MediaError(f"{self.path}: expected a part from {start} s on, found {found}")
         first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)

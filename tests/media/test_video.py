@@ -62,7 +62,7 @@ def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
 )
 @example(n=150, native=30.0, fps=11.0, start=0.0, length=20.0)  # `np.arange` would end at 150
 def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length):
-    clip, part = SimpleNamespace(count=n, fps=native), (fps, start, start + length)
+    clip, part = SimpleNamespace(path="c", count=n, fps=native), (fps, start, start + length)
     if start * native >= n:
         with pytest.raises(ValueError, match="expected a part from"):
             VideoFile.sampled(clip, *part)

@@ -147,20 +147,3 @@ def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
     texts = len(data.load(folder, "test").captions)
     assert len(lines) == 8 and lines[0].startswith(f"| {name}: {texts} texts, 6 items | {OURS} |")
     assert lines[0].count(" – ") == 2 and " – " not in lines[1]
-
-
-def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, capsys):
-    words = ["inflation", str(folder), "--results", str(tmp_path)]
-    assert main(words) == 1
-    assert f"toy: no row of {OURS} in {tmp_path / 'methods'}; `python -m exp" in (
-        capsys.readouterr().err
-    )
-    words = studied()
-    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
-    replace(row, world="ab").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{folder}: its items are not those of {row.name}" in capsys.readouterr().err
-    replace(row, backbone="1234").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
-    assert not (tmp_path / inflation.FILE).exists()

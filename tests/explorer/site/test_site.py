@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cma import AdapterConfig, RetrievalModel
+from cma import AdapterConfig
 from explorer import Gallery, MediaIndex, site, site_files
 from explorer.index import embed
 from tests.conftest import build_clip, one_line, with_adapters
@@ -131,19 +131,6 @@ def test_a_large_page_is_kept_only_if_that_is_agreed(
         assert all(f" MB  {part}\n" in said for part in (".jpg", ".safetensors", "in all"))
     monkeypatch.setattr("builtins.input", lambda _: pytest.fail("not asked"))
     assert site.publish(one, tmp_path / "page", max_files=2, yes=True)
-
-
-def test_only_what_a_page_keeps_is_embedded(quick, tmp_path, toy_clip, toy_processor, monkeypatch):
-    """It embedded everything, and then kept `max_files`."""
-    for number in range(12):
-        write_picture(tmp_path / "mine" / f"{number}.png", number)
-    model, embedded = RetrievalModel(toy_clip, toy_processor), []
-    really = model.encode_frames
-    monkeypatch.setattr(
-        model, "encode_frames", lambda frames: embedded.append(len(frames)) or really(frames)
-    )
-    assert site.publish({"mine": Gallery(model, tmp_path / "mine")}, tmp_path / "page", max_files=3)
-    assert sum(embedded) == 3
 
 
 def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):

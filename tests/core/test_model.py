@@ -75,17 +75,6 @@ def test_text_is_tokens_and_cut_captions_are_counted_and_told_once(model):
     assert model.tokenize(["a cat"], max_words=99)[1] == 0
 
 
-def test_many_texts_are_embedded_by_length_and_stay_in_order(model, monkeypatch):
-    ids, _ = model.tokenize(["a small bird sings", "a cat", "a bird", "a small cat", "a dog sings"])
-    each = torch.cat([model.encode_text(one[None]) for one in ids])
-    monkeypatch.setattr("cma.model.TEXTS", 2)
-    seen = []
-    hook = lambda module, inputs, given: seen.append(tuple(given["inputs_embeds"].shape[:2]))  # noqa: E731
-    with model.clip.text_model.encoder.register_forward_pre_hook(hook, with_kwargs=True):
-        torch.testing.assert_close(model.encode_text(ids), each)
-    assert seen == [(2, 4), (2, 5), (1, 6)]
-
-
 def test_half_a_character_is_read_as_a_question_mark(model):
     assert torch.equal(model.encode_text(["a cat \ud800"]), model.encode_text(["a cat ?"]))
 

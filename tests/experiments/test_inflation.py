@@ -9,16 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cma import data
 from cma.similarity import text_conditioned
 from cma.training import Embeddings
-from experiments import gains, inflation, rows, tables
+from experiments import inflation, rows
 from experiments.__main__ import main
 from experiments.inflation import USUAL
 from experiments.published import PAPER as OURS
 from experiments.study import Study
-from tests.conftest import build_clip, change_json
-from tests.toy_media import write_videos
+from tests.conftest import build_clip
 
 WAY, BACK = rows.DIRECTIONS
 
@@ -130,20 +128,3 @@ def check_epochs(found: dict) -> None:
             assert row["R@1"][WAY][0] == pytest.approx(scores["test"][epoch])
             gap = scores["test"][epoch] - scores["test"][best["validation"]]
             assert row["difference"][WAY][0] == pytest.approx(gap)
-
-
-def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
-    folder = write_videos(tmp_path / "clips", {"train": 8, "val": 4, "test": 6})
-    change_json(folder / "dataset.json", recipe="msrvtt")
-    assert main(studied(folder, max_frames=3, batch_size=4)) == 0
-    (name,) = content = json.loads((tmp_path / inflation.FILE).read_text())
-    assert content[name]["epochs"] == {}
-    assert content[name]["rows"][3]["practice"] == "each clip pooled by its own caption"
-    header, _, *lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
-    assert header == (
-        "| test set | model | practice | T2I / T2V R@1 | T2I / T2V: adds | I2T / V2T R@1 "
-        "| I2T / V2T: adds |"
-    )
-    texts = len(data.load(folder, "test").captions)
-    assert len(lines) == 8 and lines[0].startswith(f"| {name}: {texts} texts, 6 items | {OURS} |")
-    assert lines[0].count(" – ") == 2 and " – " not in lines[1]

@@ -204,19 +204,6 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     assert error["is"] == "error" and "no such folder" in error["text"]
 
 
-def test_who_asks_photographs_with_mini_is_told_what_to_fetch(
-    front, galleries, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(galleries["pictures"].model.clip.config, "name_or_path", "mini")
-    assert front.ask("media")[0]["about"] == "mini: knows simple drawn scenes, not photographs"
-    write_picture(tmp_path / "own" / "a.png", 1)
-    own = Gallery(galleries["pictures"].model, tmp_path / "own", folder=tmp_path)
-    front.session.galleries["pictures"] = own
-    advice = front.ask("media")[0]["about"].partition("; ")[2]
-    fetch = "`hf download openai/clip-vit-base-patch32`, then start again, searches photographs"
-    assert advice == fetch
-
-
 def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
     path = write_picture(tmp_path / "media" / "a.png", 1)
     front = of_folder(path.parent)

@@ -183,23 +183,3 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     with pytest.raises(ValueError, match=said):
         site_files.write_model(model, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_command_writes_the_page(quick, media, backbone, capsys):
-    arguments = [
-        "--media",
-        "pictures",
-        "--backbone",
-        backbone,
-        "--max-files",
-        "2",
-        "--preview",
-        "20",
-    ]
-    assert site.main([*arguments, "--yes", "--with-vision"]) == 0
-    assert capsys.readouterr().out.endswith("the page is in site; any web host serves it\n")
-    assert len(json.loads((media.parent / "site/media0/items.json").read_text("utf-8"))) == 2
-    found = json.loads((media.parent / "site/site.json").read_text("utf-8"))
-    assert found["setup"]["suffixes"][0] == ".jpg"
-    with pytest.raises(SystemExit):
-        site.main([*arguments, "--max-files", "0"])

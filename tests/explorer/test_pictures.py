@@ -45,18 +45,6 @@ def test_a_file_that_is_gone_is_grey_and_a_lone_dollar_is_text(hostile):
     plt.close("all")
 
 
-def test_explanations_as_a_figure(indexes):
-    found = {label: answers.why(index, "a $ boat", 3) for label, index in indexes["clips"].items()}
-    figure = pictures.why_figure(found)
-    figure.canvas.draw()
-    shown = [axis for axis in figure.axes if axis.images]
-    assert len(shown) == 8
-    weights = [weight for one in found.values() for weight in one.weights]
-    assert [axis.get_xlabel() for axis in shown] == [f"{weight:.0%}" for weight in weights]
-    assert figure.subfigs[0].get_suptitle().startswith("zero-shot, cosine")
-    plt.close("all")
-
-
 # ---- previews
 
 

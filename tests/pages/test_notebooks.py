@@ -484,17 +484,3 @@ def test_07_replaces_no_folder_that_it_did_not_write(tmp_path):
     with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
         make(tmp_path / "holiday")
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize(
-    "stem, after",
-    [
-        ("02_adapter", "03_train"),
-        ("05_retrieval", "06_compare"),
-        ("07_your_own", "a1_bundled"),
-    ],
-)
-def test_next_is_the_notebook_that_follows(stem, after):
-    (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))
-    for cell in (cells[0], cells[-1]):
-        assert re.search(r"Next: \[[^]]*\]\((\w+)", cell.source)[1].startswith(after)

@@ -181,9 +181,6 @@ def test_moments_of_a_few_films_do_not_push_out_the_rest(index, monkeypatch):
     assert len(found) == 4 and len({*names(found)} - {f"{i}.png" for i in range(50)}) == 3
 
 
-# ---- counted work
-
-
 def test_a_change_that_torch_does_not_count_is_noticed(model, media):
     model.set_adapter("a")
     index = MediaIndex.build(model, media)

@@ -24,7 +24,7 @@ from data_prep.frames import ClipPart, Extraction, decode
 from explorer import playing
 from explorer.index.listing import MediaFile
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
-from tests.toy_media import encode, write_animation
+from tests.toy_media import encode
 from tests.toy_media import write_clip as write_coloured
 
 LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
@@ -316,23 +316,6 @@ def test_a_glimpse_of_what_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "c.mp4").write_bytes(b"no clip")
     with pytest.raises(MediaError, match=r"c\.mp4: cannot be decoded"):
         frame_at(tmp_path / "c.mp4", exact=False)
-
-
-def test_without_the_extra_video_only_video_files_fail(clip, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "cma.media.video_file")
-    write_picture(tmp_path / "frames" / "0.png", 90)
-    assert len(read_frames(write_animation(tmp_path / "a.gif", [1, 10]), 9, None)) == 2
-    levels_near(read_frames(tmp_path / "frames", 9), [90])
-    for read in (
-        seconds,
-        lambda path: read_frames(path, 3),
-        lambda path: list(stream_frames(path, 3)),
-    ):
-        with pytest.raises(
-            ImportError, match=r"^av: not installed; run `pip install '.*\[video\]'`$"
-        ):
-            read(clip)
 
 
 def test_a_path_that_is_not_utf8(clip, tmp_path):

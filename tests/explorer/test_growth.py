@@ -59,3 +59,24 @@ def test_the_widget_opens_before_anything_is_embedded_and_python_gets_all(
     assert len(gallery.index()) == 3
     assert wait_for(**{"is": "growing", "done": 3, "fresh": True})["offer"]["items"] == 3
     gallery.stop()
+
+
+def test_what_was_kept_is_shown_before_the_folder_is_listed(model, tmp_path, monkeypatch):
+    for number in range(3):
+        write_picture(tmp_path / "media" / f"{number}.png", number)
+    Gallery(model, tmp_path / "media", folder=tmp_path / "kept").index()
+    write_picture(tmp_path / "media" / "3.png", 3)
+    allowed, real = threading.Event(), embed.listing.find
+    monkeypatch.setattr(embed.listing, "find", lambda *given: allowed.wait() and real(*given))
+    gallery = Gallery(model, tmp_path / "media", folder=tmp_path / "kept")
+    gallery.start()
+    try:
+        assert len(gallery.shown()) == len(gallery.index(so_far=True).query("a cat")) == 3
+        gallery.ask_ahead(None)
+        monkeypatch.setattr(type(gallery.index(so_far=True).table), "_search", None)
+        assert len(gallery.index(so_far=True).query("a dog")) == 3  # nothing more is read
+        monkeypatch.undo()
+    finally:
+        allowed.set()
+    assert len(gallery.index()) == 4
+    gallery.stop()

@@ -150,6 +150,7 @@ class Session:
             "megabytes": MAX_MEGABYTES,
             "strengths": list(STRENGTHS),
             "page": on_page,
+            "texts": True,
         }
 
     def receive(self, wanted: Wanted, buffers: Sequence[memoryview] = ()) -> None:

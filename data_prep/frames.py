@@ -113,7 +113,7 @@ def extract(
     left = [clip for clip in dict.fromkeys(items.values()) if not is_done(clip)]
     print(f"{about['name']}: {len(clips):,} clips, {len(left):,} to decode into {out / FRAMES}")
     if left:
-        require("video", "av")
+        require("video", "av", "decord")
         unseal(out)
     failed = one_by_one(partial(decode, extraction=extraction), left, workers, "decode clips")
     reasons = {clip: why for clip, why in zip(left, failed, strict=True) if why}

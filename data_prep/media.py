@@ -134,7 +134,7 @@ def check(parts: Mapping[str, Part], kind: str, workers: int, kept: Path) -> dic
     }
     left = [part for part in marks if part not in known]
     if kind == "video" and not all(path.is_dir() for path, _ in left):
-        require("video", "av")
+        require("video", "av", "decord")
     reasons = one_by_one(partial(problem, kind=kind), left, workers, f"check {kind}s")
     results = {names[part]: before[names[part]] for part in known}
     try:

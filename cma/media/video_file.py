@@ -1,4 +1,4 @@
-"""One video file, decoded by PyAV, which seeks the frames that are wanted."""
+"""One video file, decoded by decord or PyAV, which give the same pixels (`VideoFile.closed`)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import numpy as np
 from PIL import Image
 
 from .. import require
+from .images import shown_name
 from .opening import MediaError, Stamp, open_media, stamp
 
-require("video", "av")
+require("video", "av", "decord")
 import av  # noqa: E402 (after the check)
+import decord  # noqa: E402
 
+decord.logging.set_level(decord.logging.QUIET)
 # containers whose packets correspond to frames, which are then found by seeking; of others we
 # decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
@@ -27,17 +30,20 @@ class VideoFile:
     """A video of `count` frames at `fps` a second; raises MediaError for what is no video.
 
     `times` says when each frame is shown, ascending, in units of the stream; decoding can start at
-    the frames `keys`. Both are empty if they are unknown.
+    the frames `keys`. Both are empty if they are unknown. `closed`: each packet is a frame that is
+    shown, and none is shown before the key frame that precedes it in the file. In other files
+    decord returns wrong frames, without an error, when it seeks; so PyAV reads them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.count, self.fps, self.times, self.keys = _timetable(path, stamp(path))
+            listed = _timetable(path, stamp(path))
         except MediaError:
             raise
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
+        self.count, self.fps, self.times, self.keys, self.closed = listed
         self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
@@ -58,12 +64,23 @@ class VideoFile:
 
     def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
         """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
+        done, name = 0, str(self.path.absolute())
+        with suppress(Exception):  # e.g. frames in some widths below 50 pixels
+            # decord takes neither members of containers nor names that are not UTF-8
+            if self.closed and self.path.is_file() and shown_name(name) == name:
+                reader = decord.VideoReader(name, num_threads=1)
+                for number in chosen if len(reader) == self.count else ():
+                    # one at a time: a batch would be in memory twice
+                    yield Image.fromarray(reader.get_batch([number]).asnumpy()[0])
+                    done += 1
+        yield from self.stream(chosen[done:])
+
+    def stream(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+        """Yield the same frames, by PyAV alone, because decord decodes far ahead."""
         try:
             yield from self._decode(chosen)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
-
-    stream = read
 
     def _decode(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
         times, keys, upright = self.times, self.keys, Upright()
@@ -89,7 +106,7 @@ class VideoFile:
 
 
 @lru_cache(TABLES)  # each group of moments opens a long clip again
-def _timetable(path: Path, about: Stamp) -> tuple[int, float, np.ndarray, np.ndarray]:
+def _timetable(path: Path, about: Stamp) -> tuple[int, float, np.ndarray, np.ndarray, bool]:
     """Return what a `VideoFile` knows of its frames, from the packets or else by decoding all."""
     with open_media(path) as stream, av.open(stream, "r") as container:
         kinds = [one.type for one in container.streams]
@@ -113,7 +130,19 @@ def _timetable(path: Path, about: Stamp) -> tuple[int, float, np.ndarray, np.nda
     if not count or not 0 < rate < float("inf"):
         raise ValueError(f"{count} frames at {rate} a second, it claims to have {claimed:,} frames")
     keys = np.flatnonzero([known[time] for time in times.tolist()])
-    return count, rate, times, keys
+    # decord ends the process if a file claims to have far more frames than it has
+    plain = sure and len(times) == len(packets) and claimed in (0, count)
+    return count, rate, times, keys, plain and _closed(shown)
+
+
+def _closed(packets: Sequence[tuple[int | None, bool]]) -> bool:
+    """Tell whether no packet is shown before the key frame that precedes it in the file."""
+    begins, starts = 0, packets[0][1]
+    for time, is_key in packets:
+        begins = time or 0 if is_key else begins
+        if (time or 0) < begins:
+            return False
+    return starts
 
 
 def _decodable(path: Path) -> int:

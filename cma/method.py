@@ -17,8 +17,10 @@ from torch.utils.hooks import RemovableHandle
 
 from .adapter import AdapterConfig, CrossModalAdapters
 from .config import ReadConfig
+from .dataset import RetrievalDataset
 from .files import checked_dataclass, parse_json
 from .patching import parts
+from .recipes import recipe
 
 if TYPE_CHECKING:
     from .model import RetrievalModel
@@ -101,6 +103,11 @@ class Method(nn.Module):
         return parse_json(json.dumps(cls.defaults | given), cls.Options, cls.NAME)
 
     @classmethod
+    def options_for(cls, dataset: RetrievalDataset) -> dict:
+        """Return the options for data like `dataset`, as in the paper's tables."""
+        return cls.pictures if dataset.kind == "image" else {}
+
+    @classmethod
     def shapes(cls, model: RetrievalModel, options: object) -> dict[str, Tensor]:
         """Return the tensors that the method would save, without values (on torch's meta device).
 
@@ -172,6 +179,13 @@ class CrossModalAdapter(Method, CrossModalAdapters):
         # a class of your own keeps its name
         if self.NAME in (CrossModalAdapter.NAME, WITHOUT_SHARING):
             self.NAME = CrossModalAdapter.NAME if options.shared_dim else WITHOUT_SHARING
+
+    @classmethod
+    def options_for(cls, dataset: RetrievalDataset) -> dict:
+        """Return r and d_s of the dataset's recipe."""
+        own = asdict(recipe(dataset.recipe).adapter_config())
+        sizes = {"bottleneck_dim", "shared_dim"} - cls.defaults.keys()
+        return {key: value for key, value in own.items() if key in sizes}
 
     def install(self, clip: nn.Module, scale: float) -> Iterator[RemovableHandle]:
         """Add a hook to the last linear layer of each sublayer: its output is z."""

@@ -27,10 +27,7 @@ QUESTIONS = {  # of `audit`
 
 
 def retrieval_metrics(
-    similarity: Tensor,
-    text_to_item: Tensor,
-    visual_to_text: str = "captions",
-    graded: Tensor | None = None,
+    similarity: Tensor, text_to_item: Tensor, visual_to_text: str = "captions"
 ) -> dict:
     """Return R@1, R@5, R@10, MdR and MnR in both directions, and mR, the mean of the six recalls.
 
@@ -39,11 +36,9 @@ def retrieval_metrics(
         text_to_item: [T], the index of each text's item; an item may have any number of texts.
         visual_to_text: "captions" ranks an item's best caption among all captions (images); "items"
             ranks the items by their best caption (MSVD, VATEX).
-        graded: [T, V], how relevant each item is to each text (0: not at all).
 
     Returns:
-        {"text_to_visual": {"R@1", "R@5", "R@10", "MdR", "MnR"}, "visual_to_text": {…}, "mR"}; with
-        `graded`, each direction also has nDCG@10 and mAP (`graded_metrics`).
+        {"text_to_visual": {"R@1", "R@5", "R@10", "MdR", "MnR"}, "visual_to_text": {…}, "mR"}.
 
     Raises:
         ValueError: a score is NaN (its position is named), an index is out of range, or an item has
@@ -56,55 +51,12 @@ def retrieval_metrics(
     >>> round(found["text_to_visual"]["R@1"], 1), found["text_to_visual"]["MdR"]
     (66.7, 1.0)
     """
-    found = both_ways(
+    return both_ways(
         {
             "text_to_visual": ranks(similarity, text_to_item),
             "visual_to_text": visual_ranks(similarity, text_to_item, visual_to_text),
         }
     )
-    if graded is not None:
-        found["text_to_visual"] |= graded_metrics(similarity, graded)
-        found["visual_to_text"] |= graded_metrics(similarity.T, graded.T)
-    return found
-
-
-def graded_metrics(similarity: Tensor, relevance: Tensor) -> dict[str, float]:
-    """Return the means over queries of `graded_values`, in %: nDCG@10 and mAP."""
-    return {k: 100 * float(v.mean()) for k, v in graded_values(similarity, relevance).items()}
-
-
-def graded_values(similarity: Tensor, relevance: Tensor) -> dict[str, Tensor]:
-    """Return nDCG@10 and the average precision (mAP) of each query: [Q] each, from 0 to 1.
-
-    nDCG@10 is DCG / ideal DCG, where DCG = Σ relevance / log2(1 + rank) over the first ten
-    (Järvelin and Kekäläinen 2002). mAP counts any relevance above 0 as relevant. Among equal scores
-    the least relevant comes first, so ties count against the model.
-
-    Args:
-        similarity: Scores [Q, C] of the candidates of each query.
-        relevance: [Q, C], finite and not negative; each query needs a value above 0.
-
-    Raises:
-        ValueError: For shapes that differ, NaN, and a query without a relevant candidate (named).
-    """
-    if similarity.ndim != 2 or similarity.shape != relevance.shape:
-        shapes = f"{list(similarity.shape)} and {list(relevance.shape)}"
-        raise ValueError(f"expected scores and relevance of one shape [Q, C], not {shapes}")
-    relevance = relevance.to(similarity.device, torch.float64)
-    if similarity.isnan().any() or not (relevance.isfinite() & (relevance >= 0)).all():
-        raise ValueError("scores must be no NaN, and relevance finite and not negative")
-    if len(bare := (relevance.amax(1) == 0).nonzero().flatten().tolist()):
-        raise ValueError(f"queries {bare[:5]} ({len(bare)}) have no relevant candidate")
-    worst_first = relevance.argsort(dim=1, stable=True)
-    order = similarity.gather(1, worst_first).argsort(dim=1, descending=True, stable=True)
-    found = relevance.gather(1, worst_first.gather(1, order))
-    best = relevance.sort(dim=1, descending=True).values
-    places = torch.arange(1, relevance.shape[1] + 1, device=relevance.device)
-    weights = 1 / (1 + places[:10]).log2()
-    gained, ideal = ((rows[:, :10] * weights).sum(1) for rows in (found, best))
-    hits = (found > 0).double()
-    precision = (hits * hits.cumsum(1) / places).sum(1) / hits.sum(1)
-    return {"nDCG@10": gained / ideal, "mAP": precision}
 
 
 def both_ways(ranks: Mapping[str, Array]) -> dict:

@@ -15,7 +15,6 @@ import torch
 
 from cma import RetrievalModel, data
 from cma.files import write_whole
-from cma.metrics import graded_values
 from cma.similarity import compare
 from cma.training import encode
 from data_prep.mini.world import read_pictures
@@ -39,6 +38,37 @@ def relevance(dataset: data.RetrievalDataset) -> torch.Tensor:
     return torch.tensor([[one.relevance(of.scene) for of in shown] for one in captions])
 
 
+def ndcg(similarity: torch.Tensor, relevance: torch.Tensor) -> torch.Tensor:
+    """Return nDCG@10 of each query, from 0 to 1: [Q].
+
+    It is DCG / ideal DCG, where DCG = Σ relevance / log2(1 + rank) over the first ten (Järvelin and
+    Kekäläinen 2002). Among equal scores the least relevant comes first, so ties count against the
+    model.
+
+    Args:
+        similarity: Scores [Q, C] of the candidates of each query.
+        relevance: [Q, C], finite and not negative; each query needs a value above 0.
+
+    Raises:
+        ValueError: For shapes that differ, NaN, and a query without a relevant candidate (named).
+    """
+    if similarity.ndim != 2 or similarity.shape != relevance.shape:
+        shapes = f"{list(similarity.shape)} and {list(relevance.shape)}"
+        raise ValueError(f"expected scores and relevance of one shape [Q, C], not {shapes}")
+    relevance = relevance.double()
+    if similarity.isnan().any() or not (relevance.isfinite() & (relevance >= 0)).all():
+        raise ValueError("scores must be no NaN, and relevance finite and not negative")
+    if len(bare := (relevance.amax(1) == 0).nonzero().flatten().tolist()):
+        raise ValueError(f"queries {bare[:5]} ({len(bare)}) have no relevant candidate")
+    worst_first = relevance.argsort(dim=1, stable=True)
+    order = similarity.gather(1, worst_first).argsort(dim=1, descending=True, stable=True)
+    found = relevance.gather(1, worst_first.gather(1, order))
+    best = relevance.sort(dim=1, descending=True).values
+    weights = 1 / (1 + torch.arange(1, relevance.shape[1] + 1)[:10]).log2()
+    gained, ideal = ((rows[:, :10] * weights).sum(1) for rows in (found, best))
+    return gained / ideal
+
+
 def values_of(
     study: Study, row: MethodRow, test: data.RetrievalDataset, graded: torch.Tensor
 ) -> np.ndarray:
@@ -50,7 +80,7 @@ def values_of(
             model.load_adapter(study.config.runs_dir / record["name"], "method")
         encoded = encode(model, test, study.config)
         scores = compare(encoded.text, encoded.frames, encoded.mask, study.config).cpu()
-        found.append(graded_values(scores, graded)["nDCG@10"].numpy())
+        found.append(ndcg(scores, graded).numpy())
         model.set_adapter(None)
     return np.stack(found)
 

@@ -37,6 +37,7 @@ from cma.training import (
 )
 from data_prep.mini.build import ORIGIN
 
+from . import tempme  # noqa: F401 (`--methods TempMe` finds it by its name)
 from .kept import save_half
 from .options import LONG
 from .probes import contrast_hits

@@ -238,7 +238,7 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
 def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
     """Return the folders that hold some but not all media, by name; the fullest `max_folders`."""
     counts: Counter[str] = Counter()
-    for folder, count in Counter(index.column("folder").tolist()).items():
+    for folder, count in index.table.counts("folder").items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):
             counts[str(one)] += count
     return sorted(name for name, count in counts.most_common(max_folders + 1) if count < len(index))

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ..data import RetrievalDataset
 from ..method import METHODS, WITHOUT_SHARING, CrossModalAdapter, Method, class_of, describe
 from ..patching import towers_and_layers
-from ..recipes import recipe
 from .bottlenecks import AdapterATTN, AdaptFormer, TiedBottlenecks
 from .low_rank import LoRA
 from .prompts import VPT, CoOp, MaPLe, VLPrompt
-from .temporal import STAdapter, TempMe
+from .temporal import STAdapter
 from .tuning import FullFineTuning, Partial, Projection, Replaced, ZeroShot
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METHODS",
     "NAMES",
+    "LoRA",
     "Method",
     "Replaced",
     "attach",
@@ -86,15 +86,5 @@ def attach(
 
 
 def options_of(method: str | type[Method], dataset: RetrievalDataset) -> dict:
-    """Return a method's options for `attach`, as in the paper's table for data like `dataset`.
-
-    The cross-modal adapter gets r and d_s of the dataset's recipe, TempMe its number of frames.
-    """
-    method_class = class_of(method)
-    if issubclass(method_class, CrossModalAdapter):
-        own = recipe(dataset.recipe)
-        sizes = {"bottleneck_dim": own.bottleneck_dim, "shared_dim": own.shared_dim}
-        return {key: value for key, value in sizes.items() if key not in method_class.defaults}
-    if issubclass(method_class, TempMe):
-        return {"frames": recipe(dataset.recipe).config.max_frames}
-    return method_class.pictures if dataset.kind == "image" else {}
+    """Return a method's options for `attach`, as in the paper's table for data like `dataset`."""
+    return class_of(method).options_for(dataset)

@@ -76,6 +76,7 @@ DRIFT = 0.1  # a line holds until the table has grown by this share
 LOOKS = 64  # rows to read again after writing
 ATTEMPTS = 10  # at making a table that another process may be making, too
 ROWS = 8192  # rows read, written or deleted at once
+FEW = 1000  # items whose embeddings are read alone, before all are needed
 RECORDS = 4096  # records held: more than a user looks at in a list of results
 MESSAGE = 400  # the longest error of LanceDB that we quote
 AGAIN = "build the index again"
@@ -205,6 +206,11 @@ class Table:
         return made
 
     @property
+    def version(self) -> int | None:
+        """LanceDB's number of the state that is open; None if nothing was written."""
+        return None if self._rows is None else self._rows.version
+
+    @property
     def header(self) -> Header:
         """The settings that made the embeddings."""
         return self._made.header
@@ -220,7 +226,7 @@ class Table:
             newest = self._newest()
             if newest is None or (self._rows is None and self._replaces):
                 return self
-            if self._rows is not None and newest.version == self._rows.version:
+            if newest.version == self.version:
                 return self
         newer = Table(self.uri, self._database)
         newer._moved = self._moved
@@ -276,7 +282,7 @@ class Table:
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
         """Return columns and numbers of all rows, or of those that fulfil a condition in SQL."""
-        return self._search(names, condition).to_arrow()
+        return self._search(names, condition).to_batches(LARGE).read_all()
 
     def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
         found = self._rows.search().select([*names]).with_row_id(True).limit(None)
@@ -301,11 +307,18 @@ class Table:
             return self._taken(self._ids[items.numpy()], [name])[name].to_numpy()
         if name not in self._columns:
             rows = self._scan([name])
-            items_of = self._items(ids_of(rows))
-            order = items_of.argsort()[-len(self) :]
-            self._columns[name] = rows[name].take(order).to_numpy()
+            column, ids = rows[name], ids_of(rows)
+            if not np.array_equal(ids, self._ids):
+                column = column.take(self._items(ids).argsort()[-len(self) :])
+            self._columns[name] = column.to_numpy()
         whole = self._columns[name]
         return whole if items is None else whole[items.numpy()]
+
+    @reading
+    def counts(self, name: str) -> dict:
+        """How many rows have each value of a column."""
+        values = self._scan([name])[name].value_counts() if self.rows else []
+        return {one["values"].as_py(): one["counts"].as_py() for one in values}
 
     @reading
     def count(self, condition: str) -> int:
@@ -381,10 +394,10 @@ class Table:
         """
         means, lengths = means_of(rows), rows["length"].to_numpy(zero_copy_only=False)
         wanted = rows["vector_sum"].to_pylist()
-        for row, (mean, length) in enumerate(zip(means, lengths.tolist(), strict=True)):
+        for row, (mean, length) in enumerate(zip(means.numpy(), lengths.tolist(), strict=True)):
             if zlib.crc32(mean, length) != wanted[row]:
                 self._damaged(ids_of(rows)[row])
-        return torch.from_numpy(means), torch.from_numpy(lengths.astype(np.int64))
+        return means, torch.from_numpy(lengths.astype(np.int64))
 
     def _damaged(self, number: int) -> None:
         (row,) = self._taken(np.array([number]), [*RECORD]).to_pylist()
@@ -395,27 +408,29 @@ class Table:
     @cached_property
     @reading
     def _held(self) -> tuple[Tensor, Tensor]:
-        """The result of `compared` for all items of a table that is not large."""
+        """The normalised means of all rows of a table that is not large, and each item's place
+        there. To sort the means would take longer than to read them.
+        """
         with self._lock:
             if "_held" in vars(self):  # another thread has just read them
                 return vars(self)["_held"]
-            units = torch.empty(len(self), self._width())
-            lengths = torch.empty(len(self), dtype=torch.long)
+            units = torch.empty(self.rows, self._width())
+            ids: list[np.ndarray] = []
             for batch in self._search(MEANS).to_batches(ROWS):
-                items = torch.from_numpy(self._items(ids_of(batch)))
-                own = items >= 0
-                means, numbers = self._means(batch)
-                units[items[own]], lengths[items[own]] = unit(means[own]), numbers[own]
-            vars(self)["_held"] = units, lengths
-            return units, lengths
+                first = sum(map(len, ids))
+                unit(self._means(batch)[0], units[first : first + len(batch)])
+                ids.append(ids_of(batch))
+            order = self._items(np.concatenate(ids)).argsort()[-len(self) :]
+            vars(self)["_held"] = units, torch.from_numpy(order)
+            return vars(self)["_held"]
 
     @cached_property
     def _holds_frames(self) -> bool:
         """Whether the frames of all clips are few enough to keep in memory."""
         if self.large:
             return False
-        lengths = self._held[1]
-        return 0 < 4 * self._width() * lengths[lengths > 1].sum() <= HELD
+        lengths = self.lengths()
+        return 0 < 4 * self._width() * int(lengths[lengths > 1].sum()) <= HELD
 
     @cached_property
     @reading
@@ -438,9 +453,9 @@ class Table:
     @reading
     def compared(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normalised mean embeddings [n, D] of items, and their numbers of frames."""
-        if not self.large:
-            units, lengths = self._held
-            return units[items], lengths[items]
+        if not self.large and ("_held" in vars(self) or len(items) > FEW):
+            units, places = self._held
+            return units[places[items]], self.lengths(items)
         if near := self._found(items):
             return near[0].units[near[1]], near[0].lengths[near[1]]
         means, lengths = self._means(self._taken(self._ids[items.numpy()], MEANS))
@@ -464,7 +479,8 @@ class Table:
             raise RefusedError(f"{self.uri}: {message}")
         if self.large:
             return self._nearest(vector, count, where)
-        cosines = self._held[0] @ vector
+        units, places = self._held
+        cosines = (units @ vector)[places]
         items = None if where == EVERYWHERE else self.inside(where)
         if items is not None:
             cosines = cosines[items]

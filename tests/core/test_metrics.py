@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, ndcg_score
 
 from cma import metrics
 from cma.metrics import (
@@ -175,45 +174,3 @@ def test_bad_input_of_the_bootstrap_is_named():
             ValueError, match="values of the same queries, and as many item indices"
         ):
             call(*wrong)
-
-
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 25))
-def test_graded_metrics_are_those_of_scikit_learn(seed, queries, candidates):
-    rng = np.random.default_rng(seed)
-    scores = rng.permutation(queries * candidates).reshape(queries, candidates).astype(float)
-    relevance = rng.integers(0, 4, (queries, candidates)).astype(float)
-    relevance[:, 0] = 1
-    found = metrics.graded_metrics(torch.tensor(scores), torch.tensor(relevance))
-    # scikit-learn wants two candidates: one more, of no relevance and last
-    last = [np.pad(one, ((0, 0), (0, 1)), constant_values=-1) for one in (scores, relevance)]
-    last[1] = np.maximum(last[1], 0)
-    assert found["nDCG@10"] == pytest.approx(100 * ndcg_score(last[1], last[0], k=10))
-    precisions = [
-        average_precision_score(relevant > 0, score) for score, relevant in zip(*last, strict=True)
-    ]
-    assert found["mAP"] == pytest.approx(100 * np.mean(precisions))
-
-
-def test_graded_ties_count_against_the_model_and_recalls_stay():
-    similarity = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    relevance = torch.tensor([[1, 0, 0], [0, 0, 2]])
-    found = metrics.graded_metrics(similarity, relevance)
-    assert found["mAP"] == pytest.approx(75)
-    assert found["nDCG@10"] == pytest.approx(50 * (1 + 1 / np.log2(3)))
-    square = torch.eye(3)
-    both = retrieval_metrics(square, torch.arange(3), graded=square)
-    assert both["text_to_visual"]["nDCG@10"] == both["visual_to_text"]["mAP"] == 100
-    assert both["mR"] == retrieval_metrics(square, torch.arange(3))["mR"]
-
-
-@pytest.mark.parametrize(
-    ("relevance", "message"),
-    [
-        ([[1.0, 0.0], [0.0, 0.0]], r"queries \[1\] \(1\) have no relevant"),
-        ([[1.0, -1.0], [0.0, 1.0]], "not negative"),
-        ([[1.0], [1.0]], r"\[2, 2\] and \[2, 1\]"),
-    ],
-)
-def test_bad_relevance_is_named(relevance, message):
-    with pytest.raises(ValueError, match=message):
-        metrics.graded_metrics(torch.eye(2), torch.tensor(relevance))

@@ -14,6 +14,7 @@ from cma.methods import NAMES as ROWS
 from cma.methods import attach
 from cma.training import prepare, restore, train_step
 from cma.training.step import batch_gradient, recomputed
+from experiments.tempme import TempMe
 from tests.conftest import build_clip, one_line, same_state
 from tests.methods.conftest import (
     FRAMES,
@@ -31,7 +32,7 @@ NEAR = {"Adapter-ATTN", "adapter without sharing", "cross-modal adapter"}
 AWAY = {"CoOp", "VPT", "VL-Prompt", "MaPLe", "TempMe"}
 NAMES = (
     *ROWS[:-1],
-    "TempMe",  # it is in no table
+    TempMe.NAME,  # a method of one's own
     ROWS[-1],
 )
 TRAINED = [name for name in NAMES if name != "zero-shot"]

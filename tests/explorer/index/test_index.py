@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from hypothesis import given
@@ -209,6 +210,23 @@ def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path,
         and "skipped words.png: " in printed
     )
     assert skipped.isdisjoint(names(index.query("a dog", k=100)))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [("mp4", "libx264", {}), ("mp4", "libx264", {"movflags": "empty_moov"}), ("avi", "mpeg4", {})],
+)
+def test_a_clip_of_no_length_is_skipped_in_one_line(model, tmp_path, suffix, codec, options):
+    write_picture(tmp_path / "p.png", 1)
+    with av.open(str(tmp_path / f"none.{suffix}"), "w", options=options) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        out.start_encoding()
+    index = MediaIndex.build(model, tmp_path)
+    ((name, reason),) = index.skipped
+    assert name == f"none.{suffix}" and "cannot be decoded" in reason and "\n" not in reason
+    assert names(index.query("a dog")) == ["p.png"]
 
 
 def test_a_source_without_media_is_an_error(model, tmp_path):

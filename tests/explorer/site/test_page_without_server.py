@@ -94,6 +94,7 @@ def test_a_copy_of_another_year_or_name_hides_nothing(opened):
 
 def test_a_query_can_be_linked_to_and_asked_on(opened, browser):
     page = opened.page
+    opened.root.get_by_label("names first (texts beside files are not searched here)").check()
     results = opened.ask("a red bird")
     assert list(results) == ["zero-shot", PICTURES] and len(results["zero-shot"]) > 40
     with opened.searching():

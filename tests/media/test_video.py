@@ -35,6 +35,12 @@ def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", LEVELS)
 
 
+def noise():
+    """120 pictures that differ."""
+    levels = np.random.default_rng(0).integers(0, 255, (120, 6, 8, 3), dtype=np.uint8)
+    return [Image.fromarray(one).resize((80, 60)) for one in levels]
+
+
 def levels_near(pictures, expected):
     # the levels of neighbouring frames are 8 apart
     assert [level_of(picture) for picture in pictures] == pytest.approx(expected, abs=3)
@@ -197,12 +203,7 @@ def test_a_clip_that_a_phone_turned_is_upright(tmp_path, kind):
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}, {"bf": "2", "flags": "-cgop"}])
 def test_a_late_frame_is_sought_and_is_that_frame(tmp_path, monkeypatch, suffix, options):
     """PyAV decoded 110 of 120 frames for the last moment: minutes of a film."""
-    rng = np.random.default_rng(0)
-    pictures = [
-        Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((80, 60))
-        for _ in range(120)
-    ]
-    path = encode(tmp_path / f"film.{suffix}", pictures, 10, g="10", sc_threshold="0", **options)
+    path = encode(tmp_path / f"film.{suffix}", noise(), 10, g="10", sc_threshold="0", **options)
     decoded, really = [], video_file._decoded
     monkeypatch.setattr(
         video_file,
@@ -222,13 +223,8 @@ def test_a_late_frame_is_sought_and_is_that_frame(tmp_path, monkeypatch, suffix,
 @pytest.mark.parametrize("is_open", [False, True])
 def test_decord_reads_only_what_it_reads_right(tmp_path, monkeypatch, suffix, is_open):
     """Of frames shown before the key frame that precedes them in the file, it returns others."""
-    rng = np.random.default_rng(0)
-    pictures = [
-        Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((80, 60))
-        for _ in range(120)
-    ]
     options = {"x264-params": f"open-gop={is_open:d}:bframes=3:scenecut=0:keyint=10:min-keyint=10"}
-    path = encode(tmp_path / f"c.{suffix}", pictures, 10, **options)
+    path = encode(tmp_path / f"c.{suffix}", noise(), 10, **options)
     opened, really = [], decord.VideoReader
     monkeypatch.setattr(
         "decord.VideoReader",

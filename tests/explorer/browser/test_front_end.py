@@ -326,6 +326,9 @@ def test_the_slider_says_what_a_strength_means(front):
     front.set_strength(1)
     front.root.get_by_role("checkbox", name="a", exact=True).uncheck()
     expect(amount).to_have_text("0.5")
+    front.reload()
+    front.offer(adapters=[])
+    expect(front.button("Compare")).to_be_hidden()
 
 
 def test_the_address_holds_all_that_decides_the_results(front):
@@ -503,21 +506,6 @@ def test_results_by_date_stand_below_their_months(front, kept):
     front.page.set_viewport_size({"width": 700, "height": 800})
     expect(months).to_have_text(["August 2024", "July 2024", "July 2023", "date unknown"])
     front.page.screenshot(path=kept / "months.png")
-
-
-def test_the_choices_are_one_row_and_comparing_opens_below_it(front, kept):
-    front.offer(kinds=["image", "video"], folders=["in"], years=[2024, 2020], examples=["a cat"])
-    front.page.set_viewport_size({"width": 1300, "height": 800})
-    form = front.root.locator(".cma-ask")
-    assert form.bounding_box()["height"] == 44
-    front.page.screenshot(path=kept / "row.png")
-    front.compare()
-    expect(front.control("strength")).to_be_visible()
-    assert form.bounding_box()["height"] > 60 and not front.axe(".cma-explorer")
-    front.page.screenshot(path=kept / "comparing.png")
-    front.reload()
-    front.offer(adapters=[])
-    expect(front.button("Compare")).to_be_hidden()
 
 
 def test_the_tab_has_the_query_as_its_title_and_a_fast_answer_does_not_dim(front):

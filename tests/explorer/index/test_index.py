@@ -279,21 +279,19 @@ def test_questions_that_cannot_be_answered_say_why(toy_index, asked, wrong, erro
             getattr(toy_index, asked)(query)
 
 
-@pytest.mark.parametrize("k", [0, -1, "5", 2.5, None])
-def test_as_many_answers_as_a_number_says(toy_index, k):
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [({"k": k}, ValueError, f"^k={k!r}: expected at least 1$") for k in (0, -1, "5", 2.5, None)]
+    + [
+        ({"where": where}, TypeError, r"^where=.*: expected, say, explorer.index.Where\(kind=")
+        for where in ("image", {"kind": "image"}, None)
+    ],
+)
+def test_k_is_a_number_and_a_filter_a_where(toy_index, wrong, error, said):
     path = toy_index.path(toy_index.files[0])
     for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        with pytest.raises(ValueError, match=f"^k={k!r}: expected at least 1$"):
-            ask(query, k)
-
-
-@pytest.mark.parametrize("where", ["image", {"kind": "image"}, None])
-def test_a_filter_is_a_where(toy_index, where):
-    path = toy_index.path(toy_index.files[0])
-    for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        wanted = r"^where=.*: expected, say, explorer.index.Where\(kind="
-        with pytest.raises(TypeError, match=wanted):
-            ask(query, where=where)
+        with pytest.raises(error, match=said):
+            ask(query, **wrong)
 
 
 def test_copies_agree_in_their_hash_and_in_their_embedding(model, tmp_path):

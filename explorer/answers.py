@@ -153,7 +153,7 @@ def ask(
     compared = ranking[:DEPTH] if folded else []
     ranked: list[tuple[int, float, tuple[int, ...]]] = [
         (item, score_of[item], tuple(others))
-        for item, (_, *others) in (index.copies(compared, right) if compared else {}).items()
+        for item, (_, *others) in index.copies(compared, right).items()
     ]
     ranked += [(item, score_of[item], ()) for item in ranking[len(compared) :]]
     behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}

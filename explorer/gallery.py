@@ -165,13 +165,11 @@ class Gallery:
         self._indexes[_key(adapter, 1.0)] = index
 
     def at_most(self, max_files: int) -> Gallery:
-        """Return a gallery of at most `max_files` evenly spread files, with its own indexes.
-
-        Returns itself if it has no more files, or is an open index.
+        """Return a gallery of at most `max_files` evenly spread files, with its own indexes; itself
+        if it has no more files.
         """
-        if isinstance(self.source, MediaIndex):
-            return self
-        if (self.max_files or len(find(self.source)[1])) <= max_files:
+        source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
+        if len(find(source)[1]) <= max_files:
             return self
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-{max_files}")
         return Gallery(self.model, self.source, self.config, folder, self.adapter, max_files)
@@ -265,10 +263,10 @@ def open_galleries(
     adapters: Sequence[str | Path] = (),
     backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
-    max_files: int | None = None,
-    at_once: bool = False,
 ) -> dict[str, Gallery]:
     """Return galleries by name, one per folder of `media`, or else the benchmarks' test splits.
+
+    Nothing is embedded yet: see `Gallery.start` and `Gallery.index`.
 
     Args:
         media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
@@ -276,8 +274,6 @@ def open_galleries(
         backbone: By default the adapters' backbone; without adapters "mini" for the benchmarks, and
             for `media` a CLIP for photographs from the hub (or else "mini").
         index: The folder that keeps the embeddings.
-        max_files: If a gallery has more files, this many are indexed, evenly spread over all.
-        at_once: Return before anything is embedded; threads embed (`Gallery.start`).
 
     Raises:
         OSError, ValueError: Something given cannot be used; the message says what to do.
@@ -306,13 +302,6 @@ def open_galleries(
         source = _open_index(model, place) or place
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
-    if max_files is not None:
-        galleries = {name: one.at_most(max_files) for name, one in galleries.items()}
-    for gallery in galleries.values():
-        if at_once:
-            gallery.start()
-        else:
-            gallery.indexes([None, gallery.adapter])
     return galleries
 
 

@@ -73,18 +73,29 @@ def cache_folder() -> Path:
     )
 
 
+def read_text(path: Path | str, hint: str = "") -> str:
+    """Read a UTF-8 file. Raises FileNotFoundError, or ValueError, with the file and the `hint`."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file{hint}")
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 text ({error.reason}){hint}") from None
+
+
 def read_json(path: Path | str, as_type: type[T], hint: str = "") -> T:
     """Read a JSON file as `as_type`, a dataclass or any type. Nothing is converted silently.
 
     Raises FileNotFoundError, or ValueError in one line with the file, the key, what was expected
     and found, and the `hint`, such as "; save it again".
     """
-    return parse_json(_text(Path(path), hint), as_type, str(path), hint)
+    return parse_json(read_text(path, hint), as_type, str(path), hint)
 
 
 def read_jsonl(path: Path | str, as_type: type[T], hint: str = "") -> Iterator[tuple[str, T]]:
     """Yield (`file:line`, value) for each line of a `.jsonl` file. Raises as `read_json`."""
-    for number, line in enumerate(_text(Path(path), hint).rstrip("\n").split("\n"), start=1):
+    for number, line in enumerate(read_text(path, hint).rstrip("\n").split("\n"), start=1):
         yield f"{path}:{number}", parse_json(line, as_type, f"{path}:{number}", hint)
 
 
@@ -186,14 +197,3 @@ def short(value: object) -> str:
 def printable(text: str) -> str:
     """Return `text` as one line of UTF-8, with invisible characters escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
-def _text(path: Path, hint: str) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file{hint}")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}){hint}"
-        ) from None

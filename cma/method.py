@@ -220,11 +220,10 @@ def class_of(method: object) -> type[Method]:
             importlib.import_module(module)
         if method in METHODS:
             return METHODS[method]
-    if isinstance(method, type):
-        raise TypeError(f"{method.__name__}: expected a class of cma.methods.Method")
-    if isinstance(method, str):
         there = f"there are: {', '.join(METHODS)}; or yours, by its NAME"
         raise ValueError(f"unknown method {reprlib.repr(method)}; {there}")
+    if isinstance(method, type):
+        raise TypeError(f"{method.__name__}: expected a class of cma.methods.Method")
     # several methods may share the options of a base class
     classes = [
         each

@@ -221,12 +221,12 @@ class RetrievalModel(nn.Module):
             )
         with self.lock:
             methods = [self.get_adapter(one) for one in names]
-            kinds = [describe(method) for method in methods]
-            for one, method, kind in zip(names, methods, kinds, strict=True):
-                if kind != kinds[0]:
+            first = methods[0]
+            for one, method in zip(names, methods, strict=True):
+                if describe(method) != describe(first):
                     raise ValueError(
-                        f"adapter {one!r}: {kind}, but {names[0]!r} is {kinds[0]}; expected one "
-                        "method with the same options"
+                        f"adapter {one!r}: {describe(method)}, but {names[0]!r} is "
+                        f"{describe(first)}; expected one method with the same options"
                     )
                 if not self._fits(method):
                     raise ValueError(
@@ -239,10 +239,9 @@ class RetrievalModel(nn.Module):
                 key: sum(share * state[key] for share, state in zip(shares, states, strict=True))
                 for key in states[0]
             }
-            readings = [method.reading for method in methods]
-            merged = self.add_adapter(name, type(methods[0]), mean, **(kinds[0][1] or {}))
-            if all(reading == readings[0] for reading in readings):
-                merged.reading = readings[0]
+            merged = self.add_adapter(name, type(first), mean, **vars(first.options))
+            if all(method.reading == first.reading for method in methods):
+                merged.reading = first.reading
             return merged
 
     def _fits(self, method: Method) -> bool:

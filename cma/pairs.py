@@ -13,7 +13,7 @@ import torch
 
 from . import files
 from .dataset import MEMORY, SPLITS, About, Item, RetrievalDataset, in_splits
-from .media import CLIPS, PICTURES, MediaError
+from .media import CLIPS, MediaError
 
 Kind = Literal["image", "video"]
 Row = tuple[str, Path, Any, str | None]  # origin (for messages), folder, (path, caption), split
@@ -121,18 +121,8 @@ def _by_file(
 
 def _csv_pairs(file: Path) -> Iterator[Row]:
     """Yield (where it is, folder, (path, caption), split) for each row of a CSV file."""
-    if not file.is_file():
-        found = "a folder" if file.is_dir() else "no such file"
-        raise FileNotFoundError(
-            f"{file}: {found}; expected a CSV file, or a list of (path, caption)"
-        )
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
-        raise ValueError(
-            f"{file}:{line}: expected UTF-8; save the whole file in that encoding"
-        ) from error
+    hint = "; expected a CSV file in UTF-8, or a list of (path, caption)"
+    text = files.read_text(file, hint)
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = reader.fieldnames or []
     if not {"file_name", "caption"} <= set(columns):
@@ -168,17 +158,14 @@ def _rows(reader: csv.DictReader, file: Path) -> Iterator[dict]:
 
 def _of_one_kind(paths: list[Path], kind: Kind | None, name: str) -> tuple[Kind, list[Path]]:
     """Return the kind of the paths (`kind` if given), and the paths of that kind."""
-    suffixes: dict[Kind, tuple] = {"image": PICTURES, "video": CLIPS}
     found: dict[Kind, list[Path]] = {"image": [], "video": []}
-    for path in paths:
-        # a folder holds the frames of a clip
-        is_clip = path.is_dir() or path.suffix.lower() in suffixes["video"]
+    for path in paths:  # a folder holds the frames of a clip
+        is_clip = path.is_dir() or path.suffix.lower() in CLIPS
         found["video" if is_clip else "image"].append(path)
-    there = [one for one, of_kind in found.items() if of_kind]
-    if kind is None and len(there) == 2:
+    if kind is None and all(found.values()):
         counts = f"{len(found['image']):,} pictures and {len(found['video']):,} clips"
         raise ValueError(f"{name}: {counts}; choose one by kind='image' or kind='video'")
-    kind = kind or there[0]
+    kind = kind or ("video" if found["video"] else "image")
     if not found.get(kind):
         raise ValueError(
             f"{name}: no {kind} among {len(paths):,} files; expected 'image' or 'video'"

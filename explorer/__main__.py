@@ -136,9 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        galleries = (
-            explorer.demo_galleries() if demo else explorer.open_galleries(**settings, at_once=True)
-        )
+        galleries = explorer.demo_galleries() if demo else explorer.open_galleries(**settings)
+        for gallery in galleries.values():
+            gallery.start()
         serve(galleries, port, browser)
     except (ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -153,7 +153,7 @@ def ask(
     compared = ranking[:DEPTH] if folded else []
     ranked: list[tuple[int, float, tuple[int, ...]]] = [
         (item, score_of[item], tuple(others))
-        for item, (_, *others) in (index.copies(compared, right) if compared else {}).items()
+        for item, (_, *others) in index.copies(compared, right).items()
     ]
     ranked += [(item, score_of[item], ()) for item in ranking[len(compared) :]]
     behind = {item: tuple(others) for item, (_, *others) in moments.items() if others}
@@ -204,12 +204,12 @@ def why(index: MediaIndex, text: str, item: int) -> Why:
     )
 
 
-def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[RankChange]:
+def rank_changes(before: MediaIndex, after: MediaIndex) -> list[RankChange]:
     """Return the ranks that two models give each caption's item, the largest gain first.
 
     The gain is `before / after`. Ties count against a model, as in `cma.metrics`. Of more than
-    `MAX_CAPTIONS` captions, that many are drawn at random, by `seed`. Raises ValueError if the
-    indexes hold different files.
+    `MAX_CAPTIONS` captions, that many are drawn at random, always the same. Raises ValueError if
+    the indexes hold different files.
     """
     if list(before.column("key")) != list(after.column("key")):
         raise ValueError(
@@ -217,7 +217,7 @@ def rank_changes(before: MediaIndex, after: MediaIndex, seed: int = 0) -> list[R
         )
     captions, owners = before.captions, before.text_to_item
     if len(captions) > MAX_CAPTIONS:
-        drawn = sorted(random.Random(seed).sample(range(len(captions)), MAX_CAPTIONS))
+        drawn = sorted(random.Random(0).sample(range(len(captions)), MAX_CAPTIONS))
         captions, owners = [captions[i] for i in drawn], owners[drawn]
     both = [_ranks(index, captions, owners) for index in (before, after)]
     rows = zip(captions, before.files[owners.tolist()], *both, strict=True)
@@ -238,15 +238,15 @@ def _ranks(index: MediaIndex, captions: Sequence[str], owners: Tensor) -> list[i
 def folders(index: MediaIndex, max_folders: int = 200) -> list[str]:
     """Return the folders that hold some but not all media, by name; the fullest `max_folders`."""
     counts: Counter[str] = Counter()
-    for folder, count in Counter(index.column("folder").tolist()).items():
+    for folder, count in index.table.counts("folder").items():
         for one in (PurePosixPath(folder), *PurePosixPath(folder).parents):
             counts[str(one)] += count
     return sorted(name for name, count in counts.most_common(max_folders + 1) if count < len(index))
 
 
-def examples(index: MediaIndex, n: int = 8, seed: int = 0) -> list[str]:
-    """Draw at most `n` captions of an index at random, by `seed`, as example queries."""
-    drawn = random.Random(seed)
+def examples(index: MediaIndex, n: int = 8) -> list[str]:
+    """Draw at most `n` captions of an index at random, always the same, as example queries."""
+    drawn = random.Random(0)
     captioned = index.column("texts").nonzero()[0].tolist()
     some = drawn.sample(captioned, min(REPEATED * n, len(captioned)))
     firsts = [*dict.fromkeys(file.captions[0] for file in index.files[sorted(some)])]

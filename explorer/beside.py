@@ -101,22 +101,14 @@ def _rows_of(path: Path) -> list[Row]:
 
 def decoded(content: bytes) -> str:
     """Return the text of a file in UTF-8, UTF-16 or else Latin-1."""
-    for mark, name in (
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ):
-        if content.startswith(mark):
-            return content.decode(name, "replace")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
     zeros = content[0::2].count(0), content[1::2].count(0)
     if max(zeros) > len(content) // 8:  # ASCII's zeros
         return content.decode("utf-16-be" if zeros[0] > zeros[1] else "utf-16-le", "replace")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        # a character at the end may be cut in two, or not yet be written
-        if error.reason == "unexpected end of data":
-            return content[: error.start].decode()
+    try:  # a character at the end may be cut in two, or not yet be written
+        return codecs.getincrementaldecoder("utf-8-sig")().decode(content)
+    except UnicodeDecodeError:
         return content.decode("latin-1")
 
 

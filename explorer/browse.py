@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 import torch
 
 from explorer.index import MediaIndex, Where
+from explorer.index.ask import DEPTH
 
 from .answers import EVERYWHERE, Answer
 
@@ -17,10 +19,12 @@ class Dates:
     def __init__(self, index: MediaIndex) -> None:
         self.index = index
         self.all = index.column("date").astype("S")
-        # the first moment of a clip stands for the clip
-        clips, items = index.column("clip"), np.arange(len(index))
-        self.firsts = np.union1d(items[clips == 0], np.unique(clips, return_index=True)[1])
-        self.years = sorted({*index.column("year").tolist()} - {0}, reverse=True)
+        clips = index.column("clip")
+        # whether an item stands for its file: of a clip, the first moment
+        self.first = clips == 0
+        moments = np.flatnonzero(clips)
+        self.first[moments[np.unique(clips[moments], return_index=True)[1]]] = True
+        self.years = sorted(index.table.counts("year").keys() - {0}, reverse=True)
 
     def newest(self, items: np.ndarray | list[int]) -> list[int]:
         """Return items by date, the newest first; ties keep the order given."""
@@ -39,11 +43,13 @@ def newest(dates: Dates, k: int, where: Where) -> Answer:
     There is no query to compare them with, so their cosines are 0. Copies are one result.
     """
     start = time.perf_counter()
-    index, items = dates.index, dates.firsts
+    index, items = dates.index, np.arange(len(dates.first))
     if where != EVERYWHERE:
-        items = np.intersect1d(items, index.inside(where))
-    copies = index.copies(dates.newest(items))
+        items = np.array(index.inside(where), int)
+    newest = dates.newest(items[dates.first[items]])
+    copies = index.copies(newest[:DEPTH])
     ranked = [(item, 0.0, tuple(alike)) for item, (_, *alike) in copies.items()]
+    ranked += zip(newest[DEPTH:], repeat(0.0), repeat(()))
     seconds = time.perf_counter() - start
     return Answer(index, "", k, ranked, frozenset(), seconds, False, dated=True)
 

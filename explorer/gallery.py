@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import cast
+from weakref import WeakSet
 
 from cma import data, recipes, training
 from cma.backbone import PHOTOGRAPHS, Device, load_backbone
@@ -16,7 +17,9 @@ from cma.checkpoints import CONFIG, read_config
 from cma.config import ReadConfig
 from cma.model import RetrievalModel
 from explorer.index import MediaIndex, WhenIdle, find
+from explorer.index.table import Table
 
+from .answers import ask
 from .beside import Texts
 from .browse import Dates
 from .growth import Growth
@@ -61,26 +64,29 @@ class Gallery:
         self.max_files = max_files
         self._indexes: dict[tuple[str | None, float], MediaIndex] = {}
         self._dates: Dates | None = None
+        self._asked: WeakSet[Table] = WeakSet()  # where everything is read that a query needs
         # until all is embedded, an index of what there is, without embeddings
         self.listing: MediaIndex | None = None
         self.growth: Growth | None = None
 
     def start(self) -> None:
-        """List the files, and embed them in a thread; meanwhile the indexes hold what is embedded
-        so far, and `listing` holds all. Then follow the folder. Does nothing if an index is there
-        already. Raises as `find`.
+        """Open the indexes that are kept, or list the files, and embed in a thread; meanwhile the
+        indexes hold what is embedded so far, and `listing` what no index holds yet. Then follow the
+        folder. Does nothing if an index is there already. Raises as `find`.
         """
         if self.is_open or self._indexes:
             return
         keys = list(dict.fromkeys([_key(None, 1.0), _key(self.adapter, 1.0)]))
         self.growth = Growth(self, keys)
-        self.list_again()
-        listing = cast(MediaIndex, self.listing)
+        self._indexes = {key: opened for key in keys if (opened := self._opened(*key))}
+        if keys[0] not in self._indexes:
+            self.list_again()
+        root = self.shown().media_root
         for key in keys:
             with self.model.using(*key):
-                reading = self._reading(key[0])
-                self._indexes[key] = MediaIndex.empty(self.model, listing.media_root, reading)
-        self.growth.total = len(listing)
+                empty = MediaIndex.empty(self.model, root, self._reading(key[0]))
+            self._indexes.setdefault(key, empty)
+        self.growth.total = len(self.shown())
         self.growth.start()
 
     def stop(self) -> None:
@@ -123,8 +129,11 @@ class Gallery:
 
     def hold_grown(self, key: tuple[str | None, float], index: MediaIndex) -> bool:
         """Use what is embedded so far; whether it has changed."""
-        before, self._indexes[key] = self._indexes[key], index
-        return before.table is not index.table
+        before = self._indexes[key].table
+        if (before.uri, before.version) == (index.table.uri, index.table.version):
+            return False  # what was read of it stays
+        self._indexes[key] = index
+        return True
 
     def index(
         self, adapter: str | None = None, scale: float = 1.0, so_far: bool = False
@@ -156,13 +165,11 @@ class Gallery:
         self._indexes[_key(adapter, 1.0)] = index
 
     def at_most(self, max_files: int) -> Gallery:
-        """Return a gallery of at most `max_files` evenly spread files, with its own indexes.
-
-        Returns itself if it has no more files, or is an open index.
+        """Return a gallery of at most `max_files` evenly spread files, with its own indexes; itself
+        if it has no more files.
         """
-        if isinstance(self.source, MediaIndex):
-            return self
-        if (self.max_files or len(find(self.source)[1])) <= max_files:
+        source = cast(data.RetrievalDataset, self.source)  # or a folder, but not open
+        if len(find(source)[1]) <= max_files:
             return self
         folder = self.folder and self.folder.with_name(f"{self.folder.name}-{max_files}")
         return Gallery(self.model, self.source, self.config, folder, self.adapter, max_files)
@@ -208,19 +215,29 @@ class Gallery:
             return 0
         index = self.listing or next(iter(self._indexes.values()))
         new = {_key(name, scale) for name in adapters} - self._indexes.keys()
-        missing = sum(max(0, len(index) - self._embedded(*key)) for key in new)
+        missing = sum(max(0, len(index) - len(self._opened(*key) or ())) for key in new)
         return round(missing * index.lengths.double().mean().item())
 
-    def _embedded(self, adapter: str | None, scale: float) -> int:
-        """Return how many items of an index are on the disk already."""
+    def _opened(self, adapter: str | None, scale: float) -> MediaIndex | None:
+        """Return an index as it was kept, None if none is."""
         kept = self._kept(adapter, scale)
         with contextlib.suppress(OSError, ValueError), self.model.using(adapter, scale):
-            return len(MediaIndex.load(kept, self.model)) if kept else 0
-        return 0
+            return MediaIndex.load(kept, self.model) if kept else None
+        return None
 
     def shown(self) -> MediaIndex:
         """Return an index of all media, which may be without embeddings."""
         return self.listing or self.first().now()
+
+    def ask_ahead(self, _: object) -> None:
+        """Ask the indexes so far, so that the first query need not wait for what is read once."""
+        self.texts.matching("a")
+        for index in (
+            [self.source] if isinstance(self.source, MediaIndex) else [*self._indexes.values()]
+        ):
+            if index.table not in self._asked:
+                self._asked.add(index.table)
+                ask(index, "a", folded=True)
 
     @cached_property
     def texts(self) -> Texts:
@@ -246,10 +263,10 @@ def open_galleries(
     adapters: Sequence[str | Path] = (),
     backbone: str | None = None,
     index: str | Path = Path("runs") / "explorer",
-    max_files: int | None = None,
-    at_once: bool = False,
 ) -> dict[str, Gallery]:
     """Return galleries by name, one per folder of `media`, or else the benchmarks' test splits.
+
+    Nothing is embedded yet: see `Gallery.start` and `Gallery.index`.
 
     Args:
         media: Folders of pictures and clips; also indexes, by their folder or address (s3://…).
@@ -257,8 +274,6 @@ def open_galleries(
         backbone: By default the adapters' backbone; without adapters "mini" for the benchmarks, and
             for `media` a CLIP for photographs from the hub (or else "mini").
         index: The folder that keeps the embeddings.
-        max_files: If a gallery has more files, this many are indexed, evenly spread over all.
-        at_once: Return before anything is embedded; threads embed (`Gallery.start`).
 
     Raises:
         OSError, ValueError: Something given cannot be used; the message says what to do.
@@ -287,13 +302,6 @@ def open_galleries(
         source = _open_index(model, place) or place
         folder = kept / folder_name(Path(place).name, str(place))
         galleries[name] = Gallery(model, source, None, folder, first)
-    if max_files is not None:
-        galleries = {name: one.at_most(max_files) for name, one in galleries.items()}
-    for gallery in galleries.values():
-        if at_once:
-            gallery.start()
-        else:
-            gallery.indexes([None, gallery.adapter])
     return galleries
 
 

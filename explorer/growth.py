@@ -122,6 +122,8 @@ class Growth:
                         continue
                     fresh = self.gallery.hold_grown(key, step[0])
                     done[key], self.total = step[1], step[2]
+                    if self.total > len(self.gallery.shown()):  # than were kept
+                        self.gallery.list_again()
                     self.done = min(sum(done.values()) // len(done), self.total - 1)
                     if fresh or self._due():
                         self._tell(fresh)

@@ -18,6 +18,7 @@ from cma.media import MediaError, frame_at, open_media, read_image, shown_name
 from explorer.index import MediaFile
 
 from .answers import Answer, Indexes, Why
+from .films import glimpse
 
 SIDE, LARGE = 256, 1024  # longer side in pixels of a preview, and of a picture that is shown large
 GREY, ORANGE = "#9aa0a6", "#d9822b"
@@ -34,12 +35,13 @@ def copy_of(path: Path, file: MediaFile, side: int = SIDE, at: float | None = No
     """Return a picture, or a clip's frame at the time `at` (seconds; by default the middle one), of
     at most `side` pixels. Raises MediaError.
 
-    A preview of a film shows the nearest key frame instead (see `cma.media.frame_at`).
+    A preview of a film shows the nearest key frame instead (see `glimpse`).
     """
     if file.kind == "image":
         picture = read_image(path, side)
     else:
-        picture = frame_at(path, at, file.start, file.end, exact=side > SIDE)
+        part = at, file.start, file.end
+        picture = side <= SIDE and glimpse(path, *part) or frame_at(path, *part)
     picture.thumbnail((side, side))
     return picture
 

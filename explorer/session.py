@@ -150,6 +150,7 @@ class Session:
             "megabytes": MAX_MEGABYTES,
             "strengths": list(STRENGTHS),
             "page": on_page,
+            "texts": True,
         }
 
     def receive(self, wanted: Wanted, buffers: Sequence[memoryview] = ()) -> None:
@@ -229,7 +230,7 @@ class Session:
         index, model = gallery.shown(), gallery.model
         name, own = model.clip.config.name_or_path, gallery.watched and not gallery.adapter
         skipped = [f"{shown_name(name)}: {reason}" for name, reason in index.skipped[:MAX_LISTED]]
-        kinds = [("image", "video")[kind] for kind in sorted({*index.column("is_clip").tolist()})]
+        kinds = [("image", "video")[kind] for kind in sorted(index.table.counts("is_clip"))]
         return {
             "items": len(index),
             "about": backbone_text(name) + (FETCH if name == "mini" and own else ""),
@@ -263,6 +264,8 @@ class Session:
         else:
             answer = browse.newest(gallery.dates(), self.k, _where(wanted))
             found = {ZERO_SHOT: Found(answer, newest=True)}
+            ahead = Task("ahead", gallery.model, gallery.ask_ahead, lambda *_: None)
+            worker().thread.submit(ahead.run)
         self._found = dict([*self._found.items(), (wanted["id"], found)][-MAX_FOUND:])
         self._more(wanted | {"start": 0}, found, pictured)
 
@@ -315,12 +318,11 @@ class Session:
             files = [one.file(hit.item) for hit in piece]
             hits = []
             for hit, ratio in zip(piece, _ratios(files), strict=True):
-                ranks = [other.answer.rank_of.get(hit.item) for other in found.values()]
-                compared = len(found) > 1 and not answer.dated
+                others = found.values() if len(found) > 1 and not answer.dated else ()
                 own = {
                     "named": hit.item in one.named,
                     "said": one.said.get(hit.file.media),
-                    "ranks": ranks if compared else [],
+                    "ranks": [other.answer.rank_of.get(hit.item) for other in others],
                 }
                 hits.append(_hit(answer.index, hit, ratio) | own)
             about = {

@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--max-files and --preview: expected at least 1")
     try:
         check(wanted["out"])
-        if not publish(open_galleries(**given, max_files=wanted["max_files"]), **wanted):
+        if not publish(open_galleries(**given), **wanted):
             return 1
     except (EOFError, ImportError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -210,7 +210,8 @@ def write_site(
     for number, (name, gallery) in enumerate(galleries.items()):
         place = folder / f"media{number}"
         site["media"][name] = write_gallery(gallery, place, max_files, preview, with_camera)
-    site["setup"] = Session(galleries).setup | {"suffixes": ASKING if with_vision else []}
+    here = {"suffixes": ASKING if with_vision else [], "texts": False}
+    site["setup"] = Session(galleries).setup | here
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256()
     for path in files:

@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, cast
@@ -69,16 +71,10 @@ def copy_into(paths: Sequence[Path], folder: str) -> Path:
 
 def _free_name(folder: Path, path: Path) -> Path:
     """Reserve a free name for `path` in a folder, and return it."""
-    number = 0
-    while True:
-        number += 1
+    for number in count(1):
         label = path.stem if number == 1 else f"{path.stem} ({number})"
         target = folder / f"{label}{path.suffix}"
-        try:
-            if path.is_dir():
-                target.mkdir()
-            else:
-                target.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return target
+        with suppress(FileExistsError):
+            target.mkdir() if path.is_dir() else target.touch(exist_ok=False)
+            break
+    return target

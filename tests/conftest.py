@@ -44,6 +44,8 @@ settings.register_profile("push", max_examples=15, deadline=None)
 settings.register_profile("night", max_examples=300, deadline=None)
 settings.load_profile("push")
 NOT_FAST = {"processes", "minis", "book", "browser", "slow", "wheel", "night"}
+# of the book and the browser, in this order: a worker builds the book while the other writes a page
+LONGEST = ("test_book", "test_page_without_server", "test_app_page", "test_lab", "test_front_end")
 NO_BROWSER = "no Chromium found: browser test skipped (make browser installs one)"
 
 
@@ -57,7 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marks = {mark.name for mark in item.iter_markers()}
         if not marks & NOT_FAST:
             item.add_marker("fast")
-        return 2 if marks & {"book", "browser"} else 0 if marks & NOT_FAST else 1
+        if marks & {"book", "browser"}:
+            return 2 + [*LONGEST, item.path.stem].index(item.path.stem)
+        return 0 if marks & NOT_FAST else 1
 
     items.sort(key=turn)
 

@@ -56,14 +56,14 @@ class Animation:
         """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         For frames of equal length the result is that of `VideoFile.sampled`, but a `start` or `end`
-        inside a frame is not rounded: that frame is included. Raises ValueError if the animation
+        inside a frame is not rounded: that frame is included. Raises MediaError if the animation
         ends before `start`.
         """
         count = len(self.starts) - 1
         first = int(np.searchsorted(self.starts, start or 0.0, side="right")) - 1
         if first >= count:
             shown = f"{self.starts[-1]:.2f} s of {count} frames"
-            raise ValueError(f"expected a part from {start} s on, found {shown}")
+            raise MediaError(f"{self.path}: expected a part from {start} s on, found {shown}")
         last = count
         if end is not None:
             last = min(count, max(first + 1, int(np.searchsorted(self.starts, end, side="left"))))
@@ -78,9 +78,6 @@ class Animation:
         return self._each_frame(lambda image: as_shown(image).copy(), chosen)
 
     stream = read
-
-    def glimpse(self, *part: float | None) -> None:
-        """None: an animation has no key frames."""
 
     def _each_frame(
         self, take: Callable[[Image.Image], T], chosen: Sequence[int] | None = None

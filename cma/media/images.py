@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .. import require
 from ..files import short
@@ -29,10 +29,6 @@ KNOWN = {  # what files without a picture often start with
     b"version https://git-lfs": ", but a pointer of Git LFS; run `git lfs pull`",
 }
 DARK = "#404040"  # its background
-# EXIF orientation → turn
-TURNS: dict[object, Image.Transpose] = dict(
-    enumerate(map(Image.Transpose, (0, 3, 1, 5, 4, 6, 2)), start=2)
-)
 if HEIC[0] not in LACKING:
     import pillow_heif.HeifImagePlugin  # noqa: F401 (from here on Pillow reads HEIC, whatever its name)
 
@@ -134,14 +130,9 @@ def as_shown(image: Image.Image) -> Image.Image:
     if 0 in image.size:
         raise ValueError("{} x {} pixels; expected at least 1 x 1".format(*image.size))
     image.load()  # the EXIF data may come after the pixels
-    turn = None
-    with suppress(Exception):  # `ImageOps.exif_transpose` would raise for damaged EXIF data
-        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    if turn is not None:
-        image = image.transpose(turn)
-        kept = image.info.keys() & {"transparency"}
-        # without the EXIF data, which would turn it again
-        image.info = {key: image.info[key] for key in kept}
+    with suppress(Exception):  # damaged EXIF data
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # else it would be copied
+            image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
         black = values.min()

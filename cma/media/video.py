@@ -72,22 +72,14 @@ def stream_frames(
 
 
 def frame_at(
-    path: Path,
-    at: Seconds = None,
-    start: Seconds = None,
-    end: Seconds = None,
-    exact: bool = True,
+    path: Path, at: Seconds = None, start: Seconds = None, end: Seconds = None
 ) -> Image.Image:
     """Return the frame of a clip at a time (seconds), by default the middle one of a part.
 
-    Unless it has to be `exact`, it may be a key frame near that time, which a film gives quickly.
     Raises as `read_frames`.
     """
     clip = _opened(Path(path))
-    if not exact and (found := clip.glimpse(at, start, end)):
-        return found
-    part = (start, end) if at is None else (at, at)
-    considered = _considered(clip, Path(path), None, *part)
+    considered = clip.sampled(None, *((start, end) if at is None else (at, at)))
     return next(clip.stream([considered[len(considered) // 2]]))
 
 
@@ -113,9 +105,6 @@ class FrameFolder:
     """The pictures in a folder, in the order of their names. MediaError if there are none."""
 
     seconds = None
-
-    def glimpse(self, *part: Seconds) -> None:
-        """None: any frame is read as quickly as any other."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -157,15 +146,5 @@ def _opened(path: Path) -> Clip:
 def _chosen(path: Path, max_frames: int, *part: Seconds) -> tuple[Clip, list[int]]:
     """Return the opened clip and the ascending indices to read; `part`: fps, start and end."""
     clip = _opened(path)
-    considered = _considered(clip, path, *part)
+    considered = clip.sampled(*part)
     return clip, [considered[i] for i in frame_indices(len(considered), max_frames)]
-
-
-def _considered(clip: Clip, path: Path, *part: Seconds) -> list[int]:
-    """Return the indices of the frames in a part of a clip. Raises MediaError."""
-    try:
-        return clip.sampled(*part)
-    except MediaError:
-        raise
-    except ValueError as error:
-        raise MediaError(f"{path}: {error}") from error

@@ -1,14 +1,12 @@
-"""One video file, decoded by decord or PyAV, which give the same pixels (`Timetable.closed`)."""
+"""One video file, decoded by decord or PyAV, which give the same pixels (`VideoFile.closed`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -25,76 +23,51 @@ decord.logging.set_level(decord.logging.QUIET)
 # containers whose packets correspond to frames, which are then found by seeking; of others we
 # decode every frame, from the first one on
 SURE = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv")
-GLIMPSE = 2**23  # pixels that `glimpse` decodes at most to show the frame that was asked for
 TABLES = 32  # files whose frames are kept as listed: about 1.5 MB for an hour
 
 
-class Timetable(NamedTuple):
-    """The number of `frames`, their rate, when each is shown, and which are key frames.
-
-    `times` ascend, in units of the stream; decoding can start at the frames `keys`. Both are empty
-    if they are unknown. `closed`: each packet is a frame that is shown, and none is shown before
-    the key frame that precedes it in the file. In other files decord returns wrong frames, without
-    an error, when it seeks; so PyAV reads them.
-    """
-
-    frames: int
-    fps: float
-    times: np.ndarray
-    keys: np.ndarray
-    closed: bool
-
-
 class VideoFile:
-    """A video of `count` frames at `fps` a second; reading what is no video raises MediaError."""
+    """A video of `count` frames at `fps` a second; raises MediaError for what is no video.
+
+    `times` says when each frame is shown, ascending, in units of the stream; decoding can start at
+    the frames `keys`. Both are empty if they are unknown. `closed`: each packet is a frame that is
+    shown, and none is shown before the key frame that precedes it in the file. In other files
+    decord returns wrong frames, without an error, when it seeks; so PyAV reads them.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-    @cached_property
-    def table(self) -> Timetable:
-        """When its frames are shown. Raises MediaError."""
         try:
-            return _timetable(self.path, stamp(self.path))
+            listed = _timetable(path, stamp(path))
         except MediaError:
             raise
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
-
-    @property
-    def count(self) -> int:
-        return self.table.frames
-
-    @property
-    def fps(self) -> float:
-        return self.table.fps
-
-    @property
-    def seconds(self) -> float:
-        return self.count / self.fps
+        self.count, self.fps, self.times, self.keys, self.closed = listed
+        self.seconds = self.count / self.fps
 
     def sampled(self, fps: float | None, start: float | None, end: float | None) -> list[int]:
         """Return indices of a frame every 1 / `fps` s from `start` to `end` (s); at least one.
 
         They are right if the frame rate of the video is constant.
-        Raises ValueError if the clip ends before `start`.
+        Raises MediaError if the clip ends before `start`.
         """
         begins = (start or 0.0) * self.fps
         if begins >= self.count:
             found = f"{self.count} frames at {self.fps:.2f} fps"
-            raise ValueError(f"expected a part from {start} s on, found {found}")
+            raise MediaError(f"{self.path}: expected a part from {start} s on, found {found}")
         first = min(round(begins), self.count - 1)
         last = self.count if end is None else min(self.count, max(first + 1, round(end * self.fps)))
         step = 1.0 if fps is None else max(1.0, self.fps / fps)
         # slightly less, because with a fractional step `arange` may include `last`
         return np.arange(first, last - 1e-6, step).astype(int).tolist()
 
-    def read(self, chosen: list[int]) -> Iterator[Image.Image]:
+    def read(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
         """Yield the frames at the ascending indices `chosen`, RGB, upright. Raises MediaError."""
         done, name = 0, str(self.path.absolute())
         with suppress(Exception):  # e.g. frames in some widths below 50 pixels
             # decord takes neither members of containers nor names that are not UTF-8
-            if self.table.closed and self.path.is_file() and shown_name(name) == name:
+            if self.closed and self.path.is_file() and shown_name(name) == name:
                 reader = decord.VideoReader(name, num_threads=1)
                 for number in chosen if len(reader) == self.count else ():
                     # one at a time: a batch would be in memory twice
@@ -102,15 +75,15 @@ class VideoFile:
                     done += 1
         yield from self.stream(chosen[done:])
 
-    def stream(self, chosen: list[int]) -> Iterator[Image.Image]:
+    def stream(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
         """Yield the same frames, by PyAV alone, because decord decodes far ahead."""
         try:
             yield from self._decode(chosen)
         except Exception as error:  # a damaged file can make a decoder raise anything
             raise self._error(error) from error
 
-    def _decode(self, chosen: list[int]) -> Iterator[Image.Image]:
-        _, _, times, keys, _ = self.table
+    def _decode(self, chosen: Sequence[int]) -> Iterator[Image.Image]:
+        times, keys, upright = self.times, self.keys, Upright()
         with open_media(self.path) as stream, av.open(stream, "r") as container:
             video, frames, last = container.streams.video[0], _numbered(container, times), -1
             for number in chosen:
@@ -125,41 +98,7 @@ class VideoFile:
                 last, frame = next((one for one in frames if one[0] >= number), (-1, None))
                 if frame is None:
                     raise ValueError(f"frame {number} of {self.count} is missing")
-                yield _upright(frame)
-
-    def glimpse(
-        self, at: float | None, start: float | None, end: float | None
-    ) -> Image.Image | None:
-        """Return a frame near the time `at` (seconds; by default the middle of a part).
-
-        It is the frame at that time if `GLIMPSE` allows it; otherwise it is the nearest key frame,
-        and no other frame is decoded. None if seeking finds no frame.
-        """
-        with (
-            suppress(Exception),
-            open_media(self.path) as stream,
-            av.open(stream, "r") as container,
-        ):
-            video = container.streams.video[0]
-            unit, begin = float(video.time_base or 1), video.start_time or 0
-            if at is None:
-                last = end or (container.duration or 0) / av.time_base
-                at = ((start or 0.0) + last) / 2
-            wanted, keys = begin + round(at / unit), []
-            for backward in (False, True):
-                with suppress(av.FFmpegError, StopIteration):  # e.g. no key frame follows
-                    container.seek(wanted, stream=video, backward=backward)
-                    keys.append(_key_packet(container))
-            each = 1 / float(video.average_rate or 25) / unit  # a frame, in units of the stream
-            steps = (wanted - (keys[-1].pts or 0)) / each
-            if 0 <= steps * video.width * video.height <= GLIMPSE:
-                container.seek(wanted, stream=video)
-                shown = (one for one in _decoded(container) if (one.pts or 0) >= wanted - each / 2)
-                return _upright(next(shown))
-            nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
-            frames = nearest.decode() or video.codec_context.decode(None)
-            return _upright(frames[0], video.time_base)
-        return None
+                yield upright(frame)
 
     def _error(self, reason: Exception | str) -> MediaError:
         short = str(getattr(reason, "strerror", None) or reason).strip()
@@ -167,8 +106,8 @@ class VideoFile:
 
 
 @lru_cache(TABLES)  # each group of moments opens a long clip again
-def _timetable(path: Path, about: Stamp) -> Timetable:
-    """List the frames of a file from its packets, or else by decoding all of them."""
+def _timetable(path: Path, about: Stamp) -> tuple[int, float, np.ndarray, np.ndarray, bool]:
+    """Return what a `VideoFile` knows of its frames, from the packets or else by decoding all."""
     with open_media(path) as stream, av.open(stream, "r") as container:
         kinds = [one.type for one in container.streams]
         if not kinds:
@@ -193,7 +132,7 @@ def _timetable(path: Path, about: Stamp) -> Timetable:
     keys = np.flatnonzero([known[time] for time in times.tolist()])
     # decord ends the process if a file claims to have far more frames than it has
     plain = sure and len(times) == len(packets) and claimed in (0, count)
-    return Timetable(count, rate, times, keys, plain and _closed(shown))
+    return count, rate, times, keys, plain and _closed(shown)
 
 
 def _closed(packets: Sequence[tuple[int | None, bool]]) -> bool:
@@ -219,11 +158,6 @@ def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
             yield from packet.decode()
 
 
-def _key_packet(container: av.container.InputContainer) -> av.Packet:
-    """Return the next packet where decoding can start. Raises StopIteration."""
-    return next(one for one in container.demux(video=0) if one.is_keyframe and one.size)
-
-
 def _numbered(
     container: av.container.InputContainer, times: np.ndarray
 ) -> Iterator[tuple[int, av.VideoFrame]]:
@@ -236,13 +170,23 @@ def _numbered(
         yield number, frame
 
 
-def _upright(frame: av.VideoFrame, unit: Fraction | None = None) -> Image.Image:
-    """Convert a frame to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits."""
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        None, frame.width, frame.height, frame.format, time_base=unit or frame.time_base
-    )
-    graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink")).configure()
-    graph.push(frame)
-    pixels = graph.pull().to_ndarray()
-    return Image.fromarray(np.rot90(pixels, frame.rotation // 90))
+class Upright:
+    """Converts frames to RGB by ffmpeg's filter, because `to_ndarray` differs above 8 bits.
+
+    Frames of one size and format share a filter, because making one takes longer than decoding a
+    small frame.
+    """
+
+    def __init__(self) -> None:
+        self.graphs: dict[tuple, av.filter.Graph] = {}
+
+    def __call__(self, frame: av.VideoFrame) -> Image.Image:
+        key = frame.width, frame.height, frame.format.name
+        if key not in self.graphs:
+            graph = self.graphs[key] = av.filter.Graph()
+            source = graph.add_buffer(None, *key[:2], frame.format, time_base=frame.time_base)
+            graph.link_nodes(source, graph.add("format", "rgb24"), graph.add("buffersink"))
+            graph.configure()
+        self.graphs[key].push(frame)
+        pixels = self.graphs[key].pull().to_ndarray()
+        return Image.fromarray(np.rot90(pixels, frame.rotation // 90))

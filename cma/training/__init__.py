@@ -4,8 +4,8 @@ To follow a run, start at `loop.train`: `choose_splits` opens the data, `Run.epo
 them, `Run.step` does one update (`train_step`, `batch_gradient`), and `encode` and `evaluate` give
 the recalls. Everything around this core has its own module: several processes (`devices`), memory
 and hours beforehand (`planning`), continuing after a stop (`resume`, `stopping`), the record,
-messages and curve of a run (`record`, `words`), batches in less memory (`grad_cache`), and the
-authors' optimiser and half precision (`authors`).
+messages and curve of a run (`record`, `words`), and the authors' optimiser and half precision
+(`authors`).
 """
 
 import lazy_loader

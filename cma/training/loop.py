@@ -20,13 +20,12 @@ from ..model import RetrievalModel
 from . import devices, optim, resume, words
 from .devices import Stopped, Team
 from .evaluation import Embeddings, encode, evaluate, query_ranks
-from .grad_cache import own_random_state
 from .planning import plan_of, until_it_fits
 from .reading import Batch, Pixels, read_batches
 from .record import RunRecord, best_epoch, weights_digest
 from .resume import EpochState, RunState
 from .splits import Splits, choose_splits, epoch_batches, epoch_size, remarks
-from .step import NotFinite, norms, train_step
+from .step import NotFinite, norms, own_random_state, train_step
 from .stopping import Stopping
 
 CURVE_POINTS = 50  # points of the curve per epoch, up to twice as many

@@ -18,11 +18,10 @@ from ..data import RetrievalDataset
 from ..model import RetrievalModel
 from . import optim
 from .devices import ALONE, T, Team
-from .grad_cache import own_random_state
 from .reading import Batch, Pixels, read_batches
 from .resume import copy_parameters, set_parameters
 from .splits import choose_splits, describe_epoch, epoch_batches
-from .step import batch_gradient, recomputed
+from .step import batch_gradient, own_random_state, recomputed
 
 GIB = 2**30
 EVEN = ("cpu",)  # devices that take the same time for each pair

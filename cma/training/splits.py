@@ -159,19 +159,13 @@ def remarks(splits: Splits, config: TrainConfig) -> list[str]:
             f"{watched.split}: the epoch is chosen on {len(watched)} items; with fewer than {FEW} "
             "that is mostly chance"
         )
-    places = {media_of(training, item) for item in training.items}
-    if again := sum(media_of(final, item) in places for item in final.items):
+    places = {(training.path(item), item.start, item.end) for item in training.items}
+    if again := sum((final.path(item), item.start, item.end) in places for item in final.items):
         lines.append(
             f"{final.split}: {again:,} of {len(final):,} items are trained on, too; their recall "
             "says nothing about new ones"
         )
     return lines
-
-
-def media_of(dataset: RetrievalDataset, item: data.Item) -> tuple:
-    """Return a key that is equal for items with the same media."""
-    path = (id(dataset.rows), item.file_name) if dataset.rows is not None else dataset.path(item)
-    return path, item.start, item.end
 
 
 def epoch_batches(dataset: RetrievalDataset, config: TrainConfig, epoch: int) -> list[Tensor]:

@@ -18,7 +18,6 @@ from ..model import RetrievalModel
 from ..patching import TOWERS, encoder_layers, parts
 from ..similarity import compare
 from .devices import ALONE, Team, is_out_of_memory
-from .grad_cache import backward_in_parts, widened
 from .optim import attention, autocast, set_rate
 from .reading import Batch, model_frames
 
@@ -97,28 +96,19 @@ def batch_gradient(
     """Set the `.grad` of the active adapter's parameters; return the batch's loss, without graph.
 
     With `config.micro_batch`, only that many pairs have their activations in memory at once
-    (`grad_cache`). In a `team`, `batch` is this process's share; every process gets the loss and
-    gradient of all shares together.
+    (`embed_in_parts`). In a `team`, `batch` is this process's share; every process gets the loss
+    and gradient of all shares together.
     """
     model.zero_grad(set_to_none=True)
-    size = config.micro_batch
-    if not isinstance(size, int) or size >= len(batch.input_ids):
-        loss = batch_loss(model, batch, config, team)
-        with team.agree_on_memory():
-            loss.backward()
-        # each process has the whole loss, but the gradient through its own pairs only
-        for parameter in model.trainable_parameters():
-            if parameter.grad is not None:
-                total = team.add_up(widened(parameter.grad))
-                parameter.grad = total.to(parameter.dtype)
-    else:
-        loss = backward_in_parts(
-            model,
-            [batch.part(slice(at, at + size)) for at in range(0, len(batch.input_ids), size)],
-            embed=lambda part: embed(model, part, config),
-            loss_of=lambda text, frames: pairs_loss(model, text, frames, batch, config, team),
-            team=team,
-        )
+    loss = batch_loss(model, batch, config, team)
+    # in one thread: the one that holds the model's lock embeds micro-batches again
+    with team.agree_on_memory(), torch.autograd.set_multithreading_enabled(False):
+        loss.backward()
+    # each process has the whole loss, but the gradient through its own pairs only
+    for parameter in model.trainable_parameters():
+        if (own := parameter.grad) is not None:
+            total = team.add_up(own.to(torch.promote_types(own.dtype, torch.float32)))
+            parameter.grad = total.to(parameter.dtype)
     return loss.detach()
 
 
@@ -127,7 +117,7 @@ def batch_loss(
 ) -> Tensor:
     """Return the loss of a batch: every pair is a negative for all others (paper section 3.4)."""
     with team.agree_on_memory():
-        text, frames = embed(model, batch, config)
+        text, frames = embed_in_parts(model, batch, config)
     return pairs_loss(model, text, frames, batch, config, team)
 
 
@@ -137,6 +127,25 @@ def embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Ten
     with autocast(model, config.precision):
         text = model.encode_text(batch.input_ids)
         return text, model.encode_videos(frames, batch.mask.to(frames.device))
+
+
+def embed_in_parts(
+    model: RetrievalModel, batch: Batch, config: TrainConfig
+) -> tuple[Tensor, Tensor]:
+    """Return what `embed` does, with the activations of at most `config.micro_batch` pairs kept.
+
+    The backward pass embeds one part after the other again, with the same dropout, and carries the
+    gradient of its embeddings back (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size
+    under Memory Limited Setup").
+    """
+    size = config.micro_batch
+    if not isinstance(size, int) or size >= len(batch.input_ids):
+        return embed(model, batch, config)
+    batch = batch.to(model.device)  # then `checkpoint` keeps the random state of this device, too
+    parts = [batch.part(slice(at, at + size)) for at in range(0, len(batch.input_ids), size)]
+    embedded = [checkpoint(embed, model, part, config, use_reentrant=False) for part in parts]
+    text, frames = map(torch.cat, zip(*embedded, strict=True))
+    return text, frames
 
 
 def pairs_loss(
@@ -204,3 +213,28 @@ def norms(model: RetrievalModel, batch: Batch, config: TrainConfig) -> str:
         f"{model.family.name}: mean norms {texts:.2f} of texts, {frames:.2f} of frames; scaled to "
         f"{to:g}, so that temperature {τ:g} weighs frames by softmax({to**2:g} cos / {τ:g})"
     )
+
+
+def generators(device: torch.device) -> list[torch.Generator]:
+    """Return the random generators that dropout on a device draws from: the CPU's and its own."""
+    if device.type == "cpu":
+        return [torch.default_generator]
+    if device.type == "mps":
+        return [torch.default_generator, torch.mps._get_default_mps_generator()]
+    own = torch.get_device_module(device).default_generators
+    return [torch.default_generator, own[device.index or 0]]
+
+
+@contextmanager
+def own_random_state(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Give a device's random generators their state back after a `with`; seed them before it."""
+    own = generators(device)
+    states = [one.get_state() for one in own]
+    if seed is not None:
+        for one in own:
+            one.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for one, state in zip(own, states, strict=True):
+            one.set_state(state)

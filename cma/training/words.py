@@ -88,8 +88,8 @@ def training_curve(record: RunRecord) -> Figure:
     import matplotlib.pyplot as plt
 
     points = [point for entry in record.history for point in entry["curve"]]
-    steps, losses, rates = zip(*points, strict=True) if points else ((), (), ())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    steps, losses, rates = zip(*points, strict=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
     left.plot(steps, losses)
     left.set(xlabel="step", ylabel="loss")
     second = left.twinx()
@@ -105,10 +105,9 @@ def training_curve(record: RunRecord) -> Figure:
         right.legend()
         right.axvline(record.selected_epoch, color="grey")
     split = watched[0]["validation"]["split"] if watched else "no epoch was validated"
-    right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %")
-    right.set_title(f"{split} {record.label}" if record.select_on == "test" else split, fontsize=9)
-    right.xaxis.get_major_locator().set_params(integer=True)
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.9, wspace=0.55)
+    title = f"{split} {record.label}" if record.select_on == "test" else split
+    right.set(xlabel="epoch (line: kept)", ylabel="R@1 in %", title=title)
+    right.locator_params(axis="x", integer=True)
     return figure
 
 

@@ -59,11 +59,10 @@ class Files(Sequence[MediaFile]):
     def __getitem__(self, item: slice | Sequence[int]) -> list[MediaFile]: ...
 
     def __getitem__(self, item: int | slice | Sequence[int]) -> MediaFile | list[MediaFile]:
-        if isinstance(item, slice):
-            return self._table.files(integers(range(len(self))[item]))
         if isinstance(item, Sequence):
             return self._table.files(integers(item))
-        return self._table.files(integers([range(len(self))[item]]))[0]
+        chosen = range(len(self))[item]
+        return self[chosen] if isinstance(chosen, range) else self[[chosen]][0]
 
     def __iter__(self) -> Iterator[MediaFile]:
         for items in torch.arange(len(self)).split(table.ROWS):
@@ -513,10 +512,10 @@ class MediaIndex:
             found.setdefault(clip, []).append(item)
         return {together[0]: together for together in found.values()}
 
-    def _clips(self, items: Tensor) -> list[int | str]:
-        """Return the clip of each moment, and the own number of any other item."""
-        pairs = zip(items.tolist(), self.table.column("clip", items).tolist(), strict=True)
-        return [f"clip {clip}" if clip else item for item, clip in pairs]
+    def _clips(self, items: Tensor) -> Iterator[int | str]:
+        """Yield the clip of each moment, and the own number of any other item."""
+        for item, clip in zip(items.tolist(), self.table.column("clip", items), strict=True):
+            yield f"clip {clip}" if clip else item
 
     def vector_of_text(self, text: str) -> Tensor:
         """Return the embedding [1, D] of a sentence."""
@@ -550,17 +549,15 @@ class MediaIndex:
         vector: Tensor,
         compare: Callable[[Tensor, Tensor], Tensor],
         where: Where,
-        max_items: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return at most `max_items` (items, cosines) matching `where`, best first, ties by item.
+        """Return the (items, cosines) that match `where`, best first, ties by item.
 
         The `DEPTH` items whose means are nearest to a vector [1, D] are ranked again by `compare`.
         """
         if not isinstance(where, Where):
             wanted = 'explorer.index.Where(kind="image")'
             raise TypeError(f"where={where!r:.100}: expected, say, {wanted}")
-        max_items = DEPTH if self.table.large else max_items or len(self)
-        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), max_items, where)
+        items, cosines = self.table.nearest(F.normalize(vector[0], dim=0), DEPTH, where)
         first, order = cosines.sort(descending=True, stable=True)
         near = items[order[:DEPTH]].sort().values
         rest = items[order[DEPTH:]]
@@ -602,17 +599,13 @@ class MediaIndex:
         """Return the names and cosines of the `k` best, each clip once."""
         if not isinstance(k, int | np.integer) or k < 1:
             raise ValueError(f"k={k!r:.100}: expected at least 1")
-        for max_items in (
-            max(DEPTH, k),
-            None,
-        ):  # all, if the moments of a few clips fill the first ones
-            items, scores = self._ranked(vector, compare, where, max_items)
-            best: dict[int | str, int] = {}
-            for place, clip in enumerate(self._clips(items)):
-                best.setdefault(clip, place)
-            places = list(best.values())[:k]
-            if len(places) == k or len(items) < max(DEPTH, k) or self.table.large:
+        items, scores = self._ranked(vector, compare, where)
+        best: dict[int | str, int] = {}
+        for place, clip in enumerate(self._clips(items)):
+            best.setdefault(clip, place)
+            if len(best) == k:
                 break
+        places = list(best.values())
         files = self.table.files(items[places])
         names = [file.file_name for file in files]
         return list(zip(names, scores[places].tolist(), strict=True))

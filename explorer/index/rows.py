@@ -152,16 +152,16 @@ def once(rows: pa.Table) -> pa.Table:
     return rows.take(sorted(last.values()))
 
 
-def unit(vectors: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(vectors, dim=1)
+def unit(vectors: Tensor, out: Tensor | None = None) -> Tensor:
+    return torch.nn.functional.normalize(vectors, dim=1, out=out)
 
 
-def means_of(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """Return the column of the mean embeddings [n, D]."""
+def means_of(rows: pa.Table | pa.RecordBatch) -> Tensor:
+    """Return the column of the mean embeddings [n, D], in the memory that holds it."""
     column = rows["vector"]
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), column.type.list_size).copy()
+    return torch.from_dlpack(column.flatten()).view(len(column), column.type.list_size)
 
 
 def condition(where: Where) -> str:

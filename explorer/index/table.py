@@ -61,7 +61,6 @@ else:  # the extra `explorer`
 T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED, LINE = "media", "skipped", "line"
-OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
 # up to this many items, we compare each with a query; beyond, LanceDB finds the nearest
 LARGE = 200_000
 HELD = 2**28  # up to this many bytes, frames of clips stay in memory; else each query reads them
@@ -76,6 +75,7 @@ DRIFT = 0.1  # a line holds until the table has grown by this share
 LOOKS = 64  # rows to read again after writing
 ATTEMPTS = 10  # at making a table that another process may be making, too
 ROWS = 8192  # rows read, written or deleted at once
+FEW = 1000  # items whose embeddings are read alone, before all are needed
 RECORDS = 4096  # records held: more than a user looks at in a list of results
 MESSAGE = 400  # the longest error of LanceDB that we quote
 AGAIN = "build the index again"
@@ -129,6 +129,20 @@ def reading(method: Callable) -> Callable:
     return read
 
 
+def held(method: Callable) -> Any:
+    """Decorate a method of a table, without arguments: one thread reads, and the result stays."""
+
+    @wraps(method)
+    def read(self: Table) -> object:
+        with self._lock:
+            known = vars(self)
+            if method.__name__ not in known:
+                known[method.__name__] = reading(method)(self)
+            return known[method.__name__]
+
+    return cached_property(read)
+
+
 @dataclass(frozen=True, eq=False)
 class Near:
     """The items of a large table nearest to a query, ascending, `compared`, with row numbers."""
@@ -171,7 +185,6 @@ class Table:
         moved. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
         uri = address(uri)
-        refuse_older(uri)
         here = "://" not in uri  # else LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
         if table is None or table._rows is None:
@@ -205,6 +218,11 @@ class Table:
         return made
 
     @property
+    def version(self) -> int | None:
+        """LanceDB's number of the state that is open; None if nothing was written."""
+        return None if self._rows is None else self._rows.version
+
+    @property
     def header(self) -> Header:
         """The settings that made the embeddings."""
         return self._made.header
@@ -220,7 +238,7 @@ class Table:
             newest = self._newest()
             if newest is None or (self._rows is None and self._replaces):
                 return self
-            if self._rows is not None and newest.version == self._rows.version:
+            if newest.version == self.version:
                 return self
         newer = Table(self.uri, self._database)
         newer._moved = self._moved
@@ -276,7 +294,7 @@ class Table:
 
     def _scan(self, names: Sequence[str], condition: str | None = None) -> pa.Table:
         """Return columns and numbers of all rows, or of those that fulfil a condition in SQL."""
-        return self._search(names, condition).to_arrow()
+        return self._search(names, condition).to_batches(LARGE).read_all()
 
     def _search(self, names: Sequence[str], condition: str | None = None) -> Any:
         found = self._rows.search().select([*names]).with_row_id(True).limit(None)
@@ -301,11 +319,18 @@ class Table:
             return self._taken(self._ids[items.numpy()], [name])[name].to_numpy()
         if name not in self._columns:
             rows = self._scan([name])
-            items_of = self._items(ids_of(rows))
-            order = items_of.argsort()[-len(self) :]
-            self._columns[name] = rows[name].take(order).to_numpy()
+            column, ids = rows[name], ids_of(rows)
+            if not np.array_equal(ids, self._ids):
+                column = column.take(self._items(ids).argsort()[-len(self) :])
+            self._columns[name] = column.to_numpy()
         whole = self._columns[name]
         return whole if items is None else whole[items.numpy()]
+
+    @reading
+    def counts(self, name: str) -> dict:
+        """How many rows have each value of a column."""
+        values = self._scan([name])[name].value_counts() if self.rows else []
+        return {one["values"].as_py(): one["counts"].as_py() for one in values}
 
     @reading
     def count(self, condition: str) -> int:
@@ -381,10 +406,10 @@ class Table:
         """
         means, lengths = means_of(rows), rows["length"].to_numpy(zero_copy_only=False)
         wanted = rows["vector_sum"].to_pylist()
-        for row, (mean, length) in enumerate(zip(means, lengths.tolist(), strict=True)):
+        for row, (mean, length) in enumerate(zip(means.numpy(), lengths.tolist(), strict=True)):
             if zlib.crc32(mean, length) != wanted[row]:
                 self._damaged(ids_of(rows)[row])
-        return torch.from_numpy(means), torch.from_numpy(lengths.astype(np.int64))
+        return means, torch.from_numpy(lengths.astype(np.int64))
 
     def _damaged(self, number: int) -> None:
         (row,) = self._taken(np.array([number]), [*RECORD]).to_pylist()
@@ -392,45 +417,37 @@ class Table:
             f"{self.uri}: the embedding of {short(as_file(row))} is damaged; {AGAIN}"
         )
 
-    @cached_property
-    @reading
+    @held
     def _held(self) -> tuple[Tensor, Tensor]:
-        """The result of `compared` for all items of a table that is not large."""
-        with self._lock:
-            if "_held" in vars(self):  # another thread has just read them
-                return vars(self)["_held"]
-            units = torch.empty(len(self), self._width())
-            lengths = torch.empty(len(self), dtype=torch.long)
-            for batch in self._search(MEANS).to_batches(ROWS):
-                items = torch.from_numpy(self._items(ids_of(batch)))
-                own = items >= 0
-                means, numbers = self._means(batch)
-                units[items[own]], lengths[items[own]] = unit(means[own]), numbers[own]
-            vars(self)["_held"] = units, lengths
-            return units, lengths
+        """The normalised means of all rows of a table that is not large, and each item's place
+        there. To sort the means would take longer than to read them.
+        """
+        units = torch.empty(self.rows, self._width())
+        ids: list[np.ndarray] = []
+        for batch in self._search(MEANS).to_batches(ROWS):
+            first = sum(map(len, ids))
+            unit(self._means(batch)[0], units[first : first + len(batch)])
+            ids.append(ids_of(batch))
+        order = self._items(np.concatenate(ids)).argsort()[-len(self) :]
+        return units, torch.from_numpy(order)
 
     @cached_property
     def _holds_frames(self) -> bool:
         """Whether the frames of all clips are few enough to keep in memory."""
         if self.large:
             return False
-        lengths = self._held[1]
-        return 0 < 4 * self._width() * lengths[lengths > 1].sum() <= HELD
+        lengths = self.lengths()
+        return 0 < 4 * self._width() * int(lengths[lengths > 1].sum()) <= HELD
 
-    @cached_property
-    @reading
+    @held
     def _held_frames(self) -> list[Tensor]:
         """The frames of all items, kept because checking them takes longer than a query."""
-        with self._lock:
-            if "_held_frames" in vars(self):
-                return vars(self)["_held_frames"]
-            frames = [torch.empty(0)] * len(self)
-            for batch in self._search(VECTORS).to_batches(LOOKS):
-                for item, own in zip(self._items(ids_of(batch)), self._frames(batch), strict=True):
-                    if item >= 0:
-                        frames[item] = own
-            vars(self)["_held_frames"] = frames
-            return frames
+        frames = [torch.empty(0)] * len(self)
+        for batch in self._search(VECTORS).to_batches(LOOKS):
+            for item, own in zip(self._items(ids_of(batch)), self._frames(batch), strict=True):
+                if item >= 0:
+                    frames[item] = own
+        return frames
 
     def _width(self) -> int:
         return self._rows.schema.field("vector").type.list_size
@@ -438,9 +455,9 @@ class Table:
     @reading
     def compared(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normalised mean embeddings [n, D] of items, and their numbers of frames."""
-        if not self.large:
-            units, lengths = self._held
-            return units[items], lengths[items]
+        if not self.large and ("_held" in vars(self) or len(items) > FEW):
+            units, places = self._held
+            return units[places[items]], self.lengths(items)
         if near := self._found(items):
             return near[0].units[near[1]], near[0].lengths[near[1]]
         means, lengths = self._means(self._taken(self._ids[items.numpy()], MEANS))
@@ -455,21 +472,18 @@ class Table:
 
     @reading
     def nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
-        """Find the `count` items matching `where` with means nearest to a unit vector [D].
-
-        Returns their numbers, ascending, and their cosines.
+        """Return the items that match `where`, ascending, and the cosines of their means with a
+        unit vector [D]; of a large table, only the `count` nearest.
         """
         if not self.rows:
             message = "no items in it yet; ask again once a process has added some"
             raise RefusedError(f"{self.uri}: {message}")
         if self.large:
             return self._nearest(vector, count, where)
-        cosines = self._held[0] @ vector
-        items = None if where == EVERYWHERE else self.inside(where)
-        if items is not None:
-            cosines = cosines[items]
-        best = cosines.topk(min(count, len(cosines))).indices.sort().values
-        return best if items is None else items[best], cosines[best]
+        units, places = self._held
+        cosines = (units @ vector)[places]
+        items = torch.arange(len(self)) if where == EVERYWHERE else self.inside(where)
+        return items, cosines[items]
 
     def _nearest(self, vector: Tensor, count: int, where: Where) -> tuple[Tensor, Tensor]:
         search = self._rows.search(vector.numpy(), "vector").distance_type("cosine")
@@ -590,21 +604,16 @@ class Table:
             newest = self._newest()
             if newest is None:
                 return
-            rows = newest.count_rows()
-            indexed = newest.list_indices()
-            if rows > LARGE and not indexed:
-                before = newest.version
-                newest.optimize(cleanup_older_than=KEPT)  # so that `add` need not do it
-                newest.create_index("vector", config=index_config())
-                self._read_back(before)
-                return
+            rows, before, indexed = newest.count_rows(), newest.version, newest.list_indices()
+            is_new = rows > LARGE and not indexed
             stats = newest.index_stats(indexed[0].name) if indexed else None
             outside = stats.num_unindexed_rows if stats else 0
-            parts = newest.stats()["fragment_stats"]["num_fragments"]
-            oldest = newest.list_versions()[0]["timestamp"]
-            if parts > PARTS + rows // SHARE or outside > OUTSIDE or datetime.now() - oldest > KEPT:
-                before = newest.version
+            parts = newest.stats()["fragment_stats"]["num_fragments"] - rows // SHARE
+            age = datetime.now() - newest.list_versions()[0]["timestamp"]
+            if is_new or parts > PARTS or outside > OUTSIDE or age > KEPT:
                 newest.optimize(cleanup_older_than=KEPT)
+                if is_new:
+                    newest.create_index("vector", config=index_config())
                 self._read_back(before)
 
     def copied(
@@ -707,23 +716,15 @@ def address(uri: str | Path | None) -> str:
     return place if "://" in place else str(Path(uri).expanduser().absolute())
 
 
-def refuse_older(uri: str) -> None:
-    """Raise ValueError if a folder holds an index of an earlier version."""
-    if any(path for name in OLDER for path in Path(uri).glob(name)):
-        raise ValueError(f"{uri}: an index of an earlier version; delete it, then {AGAIN}")
-
-
 @contextmanager
 def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
     """Lock a folder (created if needed) for one writer of each shard; others wait.
 
-    Raises ValueError for a file, for an older index, or for a folder of other things; hidden files
-    do not count.
+    Raises ValueError for a file, or for a folder of other things; hidden files do not count.
     """
     if "://" in uri:
         yield
         return
-    refuse_older(uri)
     folder, advice = Path(uri), "give the index its own folder"
     if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")
@@ -745,5 +746,4 @@ def index_config() -> object:
     """Return the settings of LanceDB's index: one bit per number (RaBitQ, Gao and Long 2024), in
     the partitions whose centres are nearest.
     """
-    index_class = getattr(lancedb.index, "IvfRq", lancedb.index.IvfPq)
-    return index_class(distance_type="cosine", target_partition_size=PARTITION)
+    return lancedb.index.IvfRq(distance_type="cosine", target_partition_size=PARTITION)

@@ -34,7 +34,7 @@ const PAGE = `
       <select data-option="folders" data-part="folder" aria-label="folder"></select>
       <select data-option="years" data-part="year" aria-label="year"></select>
       <select data-part="order" aria-label="order"><option value="">best match</option><option value="date">newest</option></select>
-      <label><input type="checkbox" data-part="names">names and texts first</label>
+      <label><input type="checkbox" data-part="names"><span data-part="first">names and texts first</span></label>
       <button type="button" data-option="adapters" data-part="compare" aria-expanded="false">Compare</button>
       <span class="cma-row" data-part="comparing" hidden>
         <fieldset class="cma-row" data-part="models"></fieldset>
@@ -728,6 +728,7 @@ class Explorer {
     this.lists = [this.ideas, this.missed];
     this.title.hidden = !page;
     this.node.querySelectorAll("*").forEach((one) => one.setAttribute(OWN_KEYS, ""));
+    if (setup.texts === false) this.first.textContent = "names first (texts beside files are not searched here)";
     this.chosen.accept = setup.suffixes.join();
     const taken = setup.suffixes.includes(".mp4") ? "picture or clip" : "picture";
     this.hint = `${HINT}${setup.suffixes.length ? `, or drop a ${taken}${FILE_HINT}` : ""}.`;

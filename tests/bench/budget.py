@@ -213,10 +213,10 @@ def table(measured: dict) -> str:
         for gib, peak in CARDS.values():
             pairs, checkpoint = setting(measured, config, gib)
             used = memory(measured, config, pairs, checkpoint)
-            said = f"{pairs} at once{' with checkpointing' if checkpoint else ''}, {used:.1f} GiB"
+            fits = f"{pairs} at once{' with checkpointing' if checkpoint else ''}, {used:.1f} GiB"
             needed = hours(measured, name, pairs, checkpoint, peak)
             time = f"{needed:.1f} h" if needed >= 1 else f"{max(1, round(60 * needed))} min"
-            cells.append(f"{time}; {said}" if pairs else "–")
+            cells.append(f"{time}; {fits}" if pairs else "–")
         lines.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

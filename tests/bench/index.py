@@ -23,7 +23,7 @@ from cma import RetrievalModel
 from explorer.index import IndexConfig, MediaFile, MediaIndex, Where, weights
 from explorer.index.table import Table
 from tests import ROOT
-from tests.bench.measure import told
+from tests.bench.measure import report
 from tests.conftest import build_clip, build_processor
 
 WIDTH, CLUSTERS, QUERIES, ADDED, FRAMES = 512, 20_000, 50, 1000, 12
@@ -42,7 +42,7 @@ def figures(quick: bool, items: int | None = None) -> dict:
             own = found[f"{count:,} {'pictures' if kind == 'image' else 'clips'}"] = {}
             for name in ("write", "answers", "add"):
                 own[name] = in_process(name, folder, count, kind)
-                told(f"{name} {count:,} {kind}", own[name])
+                report(f"{name} {count:,} {kind}", own[name])
     return found
 
 

@@ -2,13 +2,11 @@
 
 Half of the test items are in the index, and the other half not: the captions of the first have an
 answer, those of the others, which name the same kinds of things in other scenes, have none. No
-caption that is asked calibrates. `same`: calibrated by other captions of the index, their own item
-left out, or for clips by those of the validation split, which is not in it. `things`: calibrated by
-names of two things that are seldom together, which would need no captions.
+caption that is asked calibrates: other captions of the index do, their own item left out, or for
+clips those of the validation split, which is not in it.
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 from random import Random
 
 import torch
@@ -16,16 +14,9 @@ import torch
 from cma import RetrievalModel, data
 from explorer.index import MediaFile, MediaIndex, chance
 from tests import ROOT
-from tests.bench.measure import told
+from tests.bench.measure import report
 
 QUERIES = 500  # with an answer, and as many without
-THINGS = """
-    accordion, anchor, axe, beehive, bulldozer, cactus, candle, chess board, clarinet, crown,
-    dinosaur, dragon, elephant, fire engine, flamingo, gorilla, guitar, harp, helicopter, igloo,
-    jellyfish, kangaroo, lighthouse, lobster, microscope, octopus, parachute, penguin, pineapple,
-    pyramid, rocket, saxophone, snowman, submarine, telescope, tractor, treasure chest, unicycle,
-    volcano, windmill
-"""
 BEST = 20  # captions whose mean cosine with an item is subtracted in "corrected by item"
 SETS = {
     "pictures": ("mini-flickr30k", "test"),
@@ -51,7 +42,7 @@ def figures(quick: bool) -> dict:
             key = f"{label}, {'adapter' if adapter else 'zero-shot'}"
             index = MediaIndex.build(model, dataset, max_files=400 if quick else None)
             found[key] = of_index(index, spare)
-            told(key, found[key])
+            report(key, found[key])
     return found
 
 
@@ -68,31 +59,18 @@ def of_index(whole: MediaIndex, spare: list[str]) -> dict:
     asked = [drawn.choice(files[item].captions) for item in inside]
     without = [drawn.choice(files[item].captions) for item in outside]
     same = drawn.sample(spare or unasked(files, inside, asked), chance.CAPTIONS)
-    lines = {
-        "same": chance.line(index, same),
-        "things": chance.line(index, pairs()),
-    }
+    line = chance.line(index, same)
     mean = index.scores(same).topk(min(BEST, len(same)), 0).values.mean(0)
     yes, no = scores(index, asked, mean), scores(index, without, mean)
     found = {name: compared(yes[name], no[name]) for name in yes}
-    for name, line in lines.items():
-        found[f"line, {name}"] = {
-            "false alarms": percent(no["best"] > line),
-            "misses": percent(yes["best"] <= line),
-        }
-    return found
+    alarms, misses = percent(no["best"] > line), percent(yes["best"] <= line)
+    return found | {"line": {"false alarms": alarms, "misses": misses}}
 
 
 def unasked(files: Sequence[MediaFile], items: list[int], asked: list[str]) -> list[str]:
     """The captions of some items without the one of each that is asked."""
     pairs = zip(items, asked, strict=True)
     return [caption for item, one in pairs for caption in files[item].captions if caption != one]
-
-
-def pairs() -> list[str]:
-    """Two `THINGS` each."""
-    both = combinations([thing.strip() for thing in THINGS.split(",")], 2)
-    return [f"{one} and {other}" for one, other in Random(0).sample([*both], chance.CAPTIONS)]
 
 
 def scores(index: MediaIndex, texts: list[str], mean: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -43,8 +43,8 @@ def figures(quick: bool) -> dict:
         for kind, source in (("files", clips), ("kept frames", folder / "kept")):
             dataset = data.load(source, "train")
             for workers in (2,) if quick else (0, 2):
-                told = f"model ÷ reading from {kind} with {workers} workers, time"
-                found[told] = ratio(
+                name = f"model ÷ reading from {kind} with {workers} workers, time"
+                found[name] = ratio(
                     lambda: embed(model, len(dataset)),  # noqa: B023 (called at once)
                     lambda: read(model, dataset, workers),  # noqa: B023
                     pairs,

@@ -33,7 +33,7 @@ def ratio(
     return summary | {"pairs": pairs, "seconds": [round(value, 3) for value in medians]}
 
 
-def told(name: str, figures: object) -> None:
+def report(name: str, figures: object) -> None:
     """Say a part of a bench as it comes; the whole is printed at its end."""
     print(json.dumps({name: figures}, ensure_ascii=False), file=sys.stderr, flush=True)
 
@@ -58,10 +58,10 @@ def peak_gib(function: str, *arguments: object, times: int = 1) -> Peak:
     module, _, name = function.rpartition(".")
     code = (
         f"import json, re, sys\nfrom tests.bench.{module} import {name}\n"
-        'told = lambda key: re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]\n'
-        f"run = {name}(*json.loads(sys.argv[1]))\nbefore = told('VmRSS')\n"
+        'field = lambda key: re.search(key + r":\\s+(\\d+)", open("/proc/self/status").read())[1]\n'
+        f"run = {name}(*json.loads(sys.argv[1]))\nbefore = field('VmRSS')\n"
         f"for _ in range({times}):\n    run()\n"
-        "print(told('VmHWM'), before)"
+        "print(field('VmHWM'), before)"
     )  # not ru_maxrss, which begins at the parent's
     command = [sys.executable, "-c", code, json.dumps(arguments)]
     own = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from cma import RetrievalModel, data, media
 from explorer.index import IndexConfig, MediaIndex
 from tests import ROOT
-from tests.bench.measure import told
+from tests.bench.measure import report
 from tests.toy_media import encode
 
 FILMS, SECONDS = 4, 600  # the test clips fill not quite five
@@ -54,7 +54,7 @@ def figures(quick: bool, films: int | None = None) -> dict:
                 "items": len(index),
                 "indexing, seconds": round(indexing, 1),
             }
-            told(label, found[label])
+            report(label, found[label])
     return found
 
 

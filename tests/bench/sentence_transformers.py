@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from tests import ROOT
-from tests.bench.measure import told
+from tests.bench.measure import report
 
 PAGE = ROOT / "docs" / "sentence-transformers.md"
 SIDES = ("ours", "theirs")  # in the page's order
@@ -64,7 +64,7 @@ def one(side: str, python: str) -> dict:
             command, cwd=folder, env=own, stdout=subprocess.PIPE, text=True, check=True
         )
     figure = json.loads(done.stdout.splitlines()[-1])
-    told(side, figure)
+    report(side, figure)
     return figure
 
 

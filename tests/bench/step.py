@@ -21,8 +21,8 @@ def figures(quick: bool) -> dict:
     wholes = {"full": "full fine-tuning"} | ({} if quick else {"all": "all parameters of CLIP"})
     adapter = step("adapter")
     found = {
-        f"adapter ÷ {said}, time": ratio(adapter, step(kind), pairs)
-        for kind, said in wholes.items()
+        f"adapter ÷ {label}, time": ratio(adapter, step(kind), pairs)
+        for kind, label in wholes.items()
     }
     found["adapter with checkpointing ÷ adapter, time"] = ratio(
         step("checkpointed"), adapter, pairs
@@ -36,9 +36,9 @@ def figures(quick: bool) -> dict:
     ):
         sizes = {kind: getattr(peak, part) for kind, peak in peaks.items()}
         found |= {f"{kind}, {name}, GiB": size for kind, size in sizes.items()}
-        for whole, said in wholes.items():
-            found[f"adapter ÷ {said}, {name}"] = round(sizes["adapter"] / sizes[whole], 3)
-            found[f"with checkpointing ÷ {said}, {name}"] = round(
+        for whole, label in wholes.items():
+            found[f"adapter ÷ {label}, {name}"] = round(sizes["adapter"] / sizes[whole], 3)
+            found[f"with checkpointing ÷ {label}, {name}"] = round(
                 sizes["checkpointed"] / sizes[whole], 3
             )
     for frames in (12,) if quick else (12, 64):

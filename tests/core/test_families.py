@@ -1,7 +1,6 @@
 """Backbones beside CLIP: each embeds as transformers does, takes adapters and methods, trains."""
 
 import io
-import sys
 from copy import deepcopy
 
 import numpy as np
@@ -11,7 +10,6 @@ import transformers
 from PIL import Image
 from torch.nn import functional as F
 
-import cma
 from cma import AdapterConfig, RetrievalModel, TrainConfig
 from cma.backbone import check_tokenizer, identity, load_backbone
 from cma.families import FAMILIES
@@ -23,7 +21,6 @@ from cma.training.step import batch_loss
 from explorer.attention import explain, overlay
 from tests.conftest import ADAPTER, one_line, same
 from tests.methods.conftest import FRAMES, MASK, assert_bare, move
-from tests.toy_data import write_images
 from tests.toy_families import KINDS, OTHERS, build_backbone, build_family_processor
 
 TEXTS = ["a red cat", "two birds sing", "the small dog sits on the green grass", "a boat"]
@@ -240,20 +237,6 @@ def test_half_precision_follows_float32_and_is_given_back_bitwise(kind):
     assert same(embed(model), plain) and {p.dtype for p in model.clip.parameters()} == {
         torch.float32
     }
-
-
-def test_siglip_trains_by_its_own_loss_and_its_adapter_is_loaded(tmp_path, monkeypatch):
-    # a curve takes most of the time of a toy run
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    folder = write_images(tmp_path / "data", {"train": 12, "val": 4, "test": 4})
-    model, dataset = build("siglip"), cma.load_dataset(folder, "train")
-    model.add_adapter("a", AdapterConfig(4, 8))
-    settings = {"epochs": 1, "batch_size": 4, "lr": 1e-2, "loss": "sigmoid", "cache": True}
-    record = cma.train(model, dataset, TrainConfig(runs_dir=tmp_path, **settings))
-    assert np.isfinite(record.history[0]["loss"]) and record.config["loss"] == "sigmoid"
-    kept = build("siglip")
-    kept.load_adapter(tmp_path / "run", "kept")
-    assert same(embed(kept), embed(model))
 
 
 @pytest.mark.parametrize("kind", KINDS)

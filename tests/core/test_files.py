@@ -134,9 +134,7 @@ def test_no_file_and_no_text_are_errors_too(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.json: no such file"):
         files.read_json(tmp_path / "a.json", Stored)
     (tmp_path / "a.json").write_bytes(b'{"id": "\xff"}')
-    with pytest.raises(
-        ValueError, match=r"a\.json: not UTF-8 text \(invalid start byte at byte 8\)"
-    ):
+    with pytest.raises(ValueError, match=r"a\.json:1: not UTF-8 text \(invalid start byte\)"):
         files.read_json(tmp_path / "a.json", Stored)
 
 

@@ -103,7 +103,7 @@ def test_what_is_wrong_with_pairs_is_named(pictures, tmp_path):
         (
             "file_name,caption\n0/0.png,ein Kätzchen\n",
             "latin-1",
-            ":2: expected UTF-8; save",
+            r"mine\.csv:2: not UTF-8 text .*; expected a CSV file in UTF-8",
         ),
         ("file_name,caption\n0/0.png,\n", "utf-8", r"mine\.csv:2: .*0\.png: expected a caption"),
         ("file_name,caption\n0/0.png\n", "utf-8", r"mine\.csv:2: .*0\.png: expected a caption"),
@@ -121,7 +121,7 @@ def test_what_is_wrong_with_a_csv_is_named(pictures, tmp_path, text, encoding, m
 
 
 def test_a_csv_that_is_not_there_is_named(tmp_path):
-    with one_line(FileNotFoundError, r"gone\.csv: no such file; expected a CSV file, or a list"):
+    with one_line(FileNotFoundError, r"gone\.csv: no such file; expected a CSV file"):
         from_pairs(tmp_path / "gone.csv")
-    with one_line(FileNotFoundError, "a folder; expected a CSV file, or a list"):
+    with one_line(FileNotFoundError, "no such file; expected a CSV file"):
         from_pairs(tmp_path)

@@ -2,13 +2,12 @@
 
 import re
 import shlex
-import sys
 from collections import Counter
 
 import pytest
 
 from data_prep.__main__ import main
-from tests.data_prep.fuzz_sources import FIXED, SOURCES, parquet, run
+from tests.data_prep.fuzz_sources import FIXED, SOURCES
 from tests.data_prep.toy_shards import SHARD, tar
 from tests.grey_media import write_picture
 
@@ -64,26 +63,3 @@ def test_a_part_of_a_benchmark_says_what_it_needs_and_own_media_are_a_folder(tmp
     assert main(["--find", str(tmp_path / "gone")]) == 1
     with pytest.raises(SystemExit):
         main([])
-
-
-@pytest.mark.parametrize(
-    "name", ["flickr30k karpathy", "coco karpathy", "rsicd lists", "vatex", "msvd json"]
-)
-def test_without_pyarrow_a_stray_parquet_stops_no_reader_that_does_not_need_it(
-    tmp_path, capsys, monkeypatch, name
-):
-    source = SOURCES[name]
-    stray = {"data.parquet": parquet([{"text": "a"}])}
-    monkeypatch.setitem(sys.modules, "pyarrow", None)  # as if it were not installed
-    said = look(tmp_path / "source", capsys, source.files | stray)
-    assert re.search(rf"^{source.benchmark}(, form \S+)?: ", said, re.MULTILINE)
-    unread = "parquet files, not looked at: pyarrow: not installed; run `pip install "
-    assert said.count(unread) == 1
-    status, said, errors = run(source.benchmark, source.files | stray, tmp_path, "--allow-missing")
-    assert status == 0, errors
-    assert (unread in said) == (source.benchmark != "msvd")  # which has no parquet form
-    alone = tmp_path / "alone"
-    assert unread in look(alone, capsys, stray)
-    if source.benchmark != "msvd":
-        assert main([source.benchmark, "--source", str(alone), "--out", str(tmp_path / "o")]) == 1
-        assert "pyarrow: not installed" in capsys.readouterr().err

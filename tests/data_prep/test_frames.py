@@ -130,11 +130,11 @@ def test_the_short_side_shrinks_and_proportions_stay(tmp_path, size, expected):
 @given(
     fps=st.none() | st.floats(0.5, 12),
     kept=st.none() | st.integers(1, 40),
-    most=st.integers(1, 12),
+    max_frames=st.integers(1, 12),
     start=st.none() | st.floats(0, 2.5),
 )
 def test_the_frames_are_those_that_the_clip_itself_would_give(
-    tmp_path_factory, fps, kept, most, start
+    tmp_path_factory, fps, kept, max_frames, start
 ):
     folder = tmp_path_factory.mktemp("clip")
     path = write_clip(folder / "a.mp4", [8 * n for n in range(30)])
@@ -142,9 +142,9 @@ def test_the_frames_are_those_that_the_clip_itself_would_give(
     assert frames.decode(clip, Extraction(fps, 32, kept, 100)) is None
     here = read_frames(path, kept or 1000, fps, start)
     assert len(list(clip.target.glob("*.jpg"))) == len(here)
-    if kept is None or kept == most:
-        here = read_frames(path, most, fps, start)
-        found = read_frames(clip.target, most)
+    if kept is None or kept == max_frames:
+        here = read_frames(path, max_frames, fps, start)
+        found = read_frames(clip.target, max_frames)
         np.testing.assert_allclose(
             [level_of(f) for f in found], [level_of(f) for f in here], atol=2
         )

@@ -74,11 +74,6 @@ def test_lora_at_the_places_of_the_adapter_has_a_front_of_its_own(results, folde
     assert options["targets"] == ["out_proj", "fc2"]
 
 
-def test_a_front_whose_row_has_no_rate_is_refused(results, folder, capsys):
-    assert run(results, folder, "AdaptFormer") == 1
-    assert "toy, AdaptFormer: its row has no rate yet" in capsys.readouterr().err
-
-
 def made(first_hits: dict[float, float], world: str = "") -> Front:
     """A front of one seed whose R@1 in % on the validation drawings is given for each strength."""
     ranks = [[1] * round(hits) + [9] * (100 - round(hits)) for hits in first_hits.values()]

@@ -9,16 +9,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from cma import data
 from cma.similarity import text_conditioned
 from cma.training import Embeddings
-from experiments import gains, inflation, rows, tables
+from experiments import inflation, rows
 from experiments.__main__ import main
 from experiments.inflation import USUAL
 from experiments.published import PAPER as OURS
 from experiments.study import Study
-from tests.conftest import build_clip, change_json
-from tests.toy_media import write_videos
+from tests.conftest import build_clip
 
 WAY, BACK = rows.DIRECTIONS
 
@@ -130,37 +128,3 @@ def check_epochs(found: dict) -> None:
             assert row["R@1"][WAY][0] == pytest.approx(scores["test"][epoch])
             gap = scores["test"][epoch] - scores["test"][best["validation"]]
             assert row["difference"][WAY][0] == pytest.approx(gap)
-
-
-def test_clips_are_pooled_by_their_own_captions_too(studied, tmp_path):
-    folder = write_videos(tmp_path / "clips", {"train": 8, "val": 4, "test": 6})
-    change_json(folder / "dataset.json", recipe="msrvtt")
-    assert main(studied(folder, max_frames=3, batch_size=4)) == 0
-    (name,) = content = json.loads((tmp_path / inflation.FILE).read_text())
-    assert content[name]["epochs"] == {}
-    assert content[name]["rows"][3]["practice"] == "each clip pooled by its own caption"
-    header, _, *lines = tables.inflated(gains.Findings(tmp_path, {})).splitlines()
-    assert header == (
-        "| test set | model | practice | T2I / T2V R@1 | T2I / T2V: adds | I2T / V2T R@1 "
-        "| I2T / V2T: adds |"
-    )
-    texts = len(data.load(folder, "test").captions)
-    assert len(lines) == 8 and lines[0].startswith(f"| {name}: {texts} texts, 6 items | {OURS} |")
-    assert lines[0].count(" – ") == 2 and " – " not in lines[1]
-
-
-def test_what_cannot_be_measured_is_said_in_one_line(studied, folder, tmp_path, capsys):
-    words = ["inflation", str(folder), "--results", str(tmp_path)]
-    assert main(words) == 1
-    assert f"toy: no row of {OURS} in {tmp_path / 'methods'}; `python -m exp" in (
-        capsys.readouterr().err
-    )
-    words = studied()
-    row = rows.rows_of(tmp_path / "methods", "toy")[OURS]
-    replace(row, world="ab").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{folder}: its items are not those of {row.name}" in capsys.readouterr().err
-    replace(row, backbone="1234").save(tmp_path / "methods")
-    assert main(words) == 1
-    assert f"{row.name}: its backbone is 1234, not " in capsys.readouterr().err
-    assert not (tmp_path / inflation.FILE).exists()

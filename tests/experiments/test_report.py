@@ -100,6 +100,7 @@ def test_a_run_of_other_settings_says_so_and_stays_out_of_readme(tmp_path, readm
     assert capsys.readouterr().out.strip() in readme.read_text()
 
 
+@pytest.mark.slow
 def test_the_committed_pages_are_those_of_the_kept_records():
     for name, text in report.pages_of(ROOT / "results").items():
         page = "README.md" if name in ("first", "summary") else "results/README.md"

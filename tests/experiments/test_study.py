@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cma import RetrievalModel, data, methods
+from cma import RetrievalModel, data
 from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
 from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
@@ -205,15 +205,6 @@ def test_zero_shot_trains_nothing_and_is_tested_on_further_sets_too(study, seen,
         "x": scores,
         "y": scores,
     }
-
-
-def test_a_method_of_your_own(study):
-    class Mine(methods.METHODS[METHOD]):
-        NAME = "mine"
-
-    study.budget = Budget(epochs=1, rates=[1e-3], rate_seeds=[9], seeds=[1])
-    row = study.run(Mine)
-    assert row.name == "toy-mine" and row.records["1"]["method"] == "mine"
 
 
 def test_what_cannot_be_run_is_said_before_the_first_run(study, seen, tmp_path, capsys):

@@ -31,12 +31,9 @@ def indexes(galleries):
 
 
 @pytest.fixture
-def backbone(toy_clip, toy_processor, tmp_path):
+def backbone(clip_folder):
     """A folder with the toy CLIP."""
-    folder = tmp_path / "clip"
-    toy_clip.save_pretrained(folder)
-    toy_processor.save_pretrained(folder)
-    return str(folder)
+    return str(clip_folder)
 
 
 @pytest.fixture

@@ -12,31 +12,6 @@ from tests.toy_index import holding
 from tests.toy_media import halves, write_picture
 
 
-def test_answers_are_the_index_s_own(indexes):
-    found = answers.search_both(indexes["pictures"], "a red cat", k=4)
-    assert list(found) == ["zero-shot", "adapted"]
-    for label, answer in found.items():
-        index = indexes["pictures"][label]
-        assert [(hit.file.file_name, hit.score) for hit in answer.hits] == index.query(
-            "a red cat", k=4
-        )
-        assert [hit.rank for hit in answer.hits] == [1, 2, 3, 4]
-        assert all(index.files[hit.item] == hit.file for hit in answer.hits)
-        assert [hit.right for hit in answer.hits] == [
-            "a red cat" in hit.file.captions for hit in answer.hits
-        ]
-        everything = [name for name, _ in index.query("a red cat", k=99)]
-        right = [index.files[item].file_name for item in index.right("a red cat")]
-        assert answer.right_rank == 1 + min(everything.index(name) for name in right)
-        assert len(answer.ranked) == 14 and answer.seconds > 0
-        assert [*answer.hits, *answer.piece(4, 3), *answer.piece(7, 99)] == list(
-            answer.piece(0, 14)
-        )
-    assert answers.ask(indexes["pictures"]["adapted"], "no caption of any").right_rank is None
-    with pytest.raises(ValueError, match="k=0: expected at least 1"):
-        answers.ask(indexes["pictures"]["adapted"], "a cat", k=0)
-
-
 def test_what_is_asked_besides_goes_to_the_index_and_folders_are_listed(galleries, tmp_path):
     for number, name in enumerate(("a/x.png", "a/b/y.png", "ab/z.png", "c/w.png", "v.png")):
         write_picture(tmp_path / name, number)

@@ -1,7 +1,6 @@
 """A gallery that is shown while it is embedded, and the changes of a folder that it follows."""
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from explorer.gallery import Gallery
 from explorer.growth import Growth
 from explorer.index import embed
-from explorer.widget import Explorer
 from tests.toy_media import write_picture
 
 
@@ -29,33 +27,22 @@ def test_a_change_of_media_is_followed_and_no_other(model, tmp_path, path, conce
     assert Growth(gallery, []).concerns(tmp_path, tmp_path / Path(path)) == concerns
 
 
-@pytest.mark.parametrize("kept", [True, False])
-def test_the_widget_opens_before_anything_is_embedded_and_python_gets_all(
-    model, tmp_path, monkeypatch, kept
-):
+def test_what_was_kept_is_shown_before_the_folder_is_listed(model, tmp_path, monkeypatch):
     for number in range(3):
         write_picture(tmp_path / "media" / f"{number}.png", number)
-    allowed, real = threading.Event(), embed.read_pixels
-    monkeypatch.setattr(embed, "read_pixels", lambda *given: allowed.wait() and real(*given))
-    gallery = Gallery(model, tmp_path / "media", folder=tmp_path / "kept" if kept else None)
-    shown, sent = Explorer({"mine": gallery}), []
-    shown.session.send = lambda content, buffers=None: sent.append(content)
-
-    def wait_for(**wanted):
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for one in list(sent):
-                if wanted.items() <= one.items():
-                    return one
-            time.sleep(0.01)
-        raise TimeoutError(f"no {wanted} in {sent}")
-
+    Gallery(model, tmp_path / "media", folder=tmp_path / "kept").index()
+    write_picture(tmp_path / "media" / "3.png", 3)
+    allowed, real = threading.Event(), embed.listing.find
+    monkeypatch.setattr(embed.listing, "find", lambda *given: allowed.wait() and real(*given))
+    gallery = Gallery(model, tmp_path / "media", folder=tmp_path / "kept")
+    gallery.start()
     try:
-        shown.session.receive({"do": "media", "id": 1, "media": "mine"})
-        assert wait_for(**{"is": "media"})["items"] == 3
-        assert wait_for(**{"is": "growing"})["done"] == len(gallery.index(so_far=True)) == 0
+        assert len(gallery.shown()) == len(gallery.index(so_far=True).query("a cat")) == 3
+        gallery.ask_ahead(None)
+        monkeypatch.setattr(type(gallery.index(so_far=True).table), "_search", None)
+        assert len(gallery.index(so_far=True).query("a dog")) == 3  # nothing more is read
+        monkeypatch.undo()
     finally:
         allowed.set()
-    assert len(gallery.index()) == 3
-    assert wait_for(**{"is": "growing", "done": 3, "fresh": True})["offer"]["items"] == 3
+    assert len(gallery.index()) == 4
     gallery.stop()

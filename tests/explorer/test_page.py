@@ -65,7 +65,7 @@ def test_a_port_in_use_is_an_error_before_anything_is_embedded(media, monkeypatc
         port = taken.getsockname()[1]
         assert command.main(["--media", "pictures", "--port", str(port)]) == 1
         assert f"error: port {port}: " in capsys.readouterr().err
-        monkeypatch.setattr("explorer.open_galleries", dict)
+        monkeypatch.setattr("explorer.open_galleries", lambda **_: {})
         monkeypatch.setattr(command, "serve", lambda *_: taken.bind((command.HOST, port)))
         assert command.main(["--port", "0"]) == 1  # another program took it meanwhile
         assert capsys.readouterr().err.startswith("error: ")

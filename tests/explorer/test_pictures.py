@@ -45,18 +45,6 @@ def test_a_file_that_is_gone_is_grey_and_a_lone_dollar_is_text(hostile):
     plt.close("all")
 
 
-def test_explanations_as_a_figure(indexes):
-    found = {label: answers.why(index, "a $ boat", 3) for label, index in indexes["clips"].items()}
-    figure = pictures.why_figure(found)
-    figure.canvas.draw()
-    shown = [axis for axis in figure.axes if axis.images]
-    assert len(shown) == 8
-    weights = [weight for one in found.values() for weight in one.weights]
-    assert [axis.get_xlabel() for axis in shown] == [f"{weight:.0%}" for weight in weights]
-    assert figure.subfigs[0].get_suptitle().startswith("zero-shot, cosine")
-    plt.close("all")
-
-
 # ---- previews
 
 
@@ -125,35 +113,6 @@ def test_the_preview_of_a_clip_is_its_moment_or_its_middle(tmp_path):
         write_picture(tmp_path / "frames" / f"{i}.png", i, size=(301, 99))
     middle = pictures.still(tmp_path / "frames", clip(tmp_path / "frames"))
     assert middle.getpixel((10, 10)) == (0, 128, 0)
-
-
-def spied(monkeypatch) -> list[tuple]:
-    """The frames that are decoded of clips: (time, exact)."""
-    really, asked = pictures.frame_at, []
-
-    def frame_at(path, at, start, end, exact):
-        asked.append((at, exact))
-        return really(path, at, start, end, exact=exact)
-
-    monkeypatch.setattr(pictures, "frame_at", frame_at)
-    return asked
-
-
-def test_a_preview_is_made_once_and_the_exact_frame_only_when_it_is_large(
-    tmp_path, monkeypatch, previews
-):
-    asked = spied(monkeypatch)
-    path = write_film(tmp_path / "film.mp4", [])
-    film = clip(path, digest="1")
-    first = pictures.thumbnail(path, film, 2.5)
-    assert pictures.thumbnail(path, film, 2.5) == first  # read again
-    assert asked == [(2.5, False)]
-    assert [one.read_bytes() for one in previews.iterdir()] == [first]
-    assert pictures.thumbnail(path, film, 4.5) != first
-    pictures.copy_of(path, film, pictures.LARGE, 2.5)
-    assert asked == [(2.5, False), (4.5, False), (2.5, True)]
-    pictures.thumbnail(path, clip(path))  # a file that was sent
-    assert len([*previews.iterdir()]) == 2
 
 
 def test_previews_that_were_not_used_for_longest_make_room(tmp_path, monkeypatch, previews):

@@ -204,19 +204,6 @@ def test_what_there_is_to_choose_from(front, galleries, tmp_path):
     assert error["is"] == "error" and "no such folder" in error["text"]
 
 
-def test_who_asks_photographs_with_mini_is_told_what_to_fetch(
-    front, galleries, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(galleries["pictures"].model.clip.config, "name_or_path", "mini")
-    assert front.ask("media")[0]["about"] == "mini: knows simple drawn scenes, not photographs"
-    write_picture(tmp_path / "own" / "a.png", 1)
-    own = Gallery(galleries["pictures"].model, tmp_path / "own", folder=tmp_path)
-    front.session.galleries["pictures"] = own
-    advice = front.ask("media")[0]["about"].partition("; ")[2]
-    fetch = "`hf download openai/clip-vit-base-patch32`, then start again, searches photographs"
-    assert advice == fetch
-
-
 def test_a_file_that_changed_leaves_a_message_in_its_place(of_folder, tmp_path):
     path = write_picture(tmp_path / "media" / "a.png", 1)
     front = of_folder(path.parent)
@@ -246,33 +233,6 @@ def test_more_like_a_part_of_a_clip_is_like_that_part_alone(of_folder, tmp_path)
         assert best["file"] == name and best["score"] > max(0.999, other["score"] + 0.001)
 
 
-def send_file(front, name, parts, numbers=None):
-    for part in numbers or range(len(parts)):
-        front.send("file", [parts[part]], name=name, part=part, parts=len(parts))
-
-
-def test_a_dropped_file_arrives_in_parts_and_asks(front, galleries, tmp_path):
-    for path in (write_picture(tmp_path / "x.png", 3), write_clip(tmp_path / "x.mp4", 2)):
-        content = path.read_bytes()
-        name = f"../<i>my {path.name}"  # never a path
-        send_file(front, name, [content[:50], content[50:60], content[60:]])
-        front.wait("file", number=front.id)
-        assert files(front.search(file=name)) == expected(galleries["pictures"], path)
-        front.sent.clear()
-    again = front.search(file="../<i>my x.png", adapters=["b"])
-    assert files(again) == expected(galleries["pictures"], tmp_path / "x.png", ["b"])
-
-
-def test_a_file_that_cannot_be_read_is_refused_by_its_name_and_the_last_query_stays(front):
-    before = front.search("a cat")
-    send_file(front, "notes.txt", [b"1"])
-    assert front.sent[-1][0]["text"].startswith("notes.txt: neither picture nor clip; choose")
-    send_file(front, "broken.png", [b"no picture"])
-    said = front.search(file="broken.png")["text"]
-    assert said.startswith("broken.png: cannot be read as a picture")
-    assert files(front.search("a cat")) == files(before)
-
-
 def test_queries_leave_nothing_behind(front):
     def ask(queries):
         for number in queries:
@@ -297,12 +257,6 @@ def test_queries_leave_nothing_behind(front):
     after, still_kept = ask(range(30, 130))
     assert still_kept <= kept, "those of the last searches alone"
     assert after - before < 100, "less than one object a query"
-
-
-def test_every_refusal_is_one_line(front, monkeypatch):
-    assert "no adapter 'c'" in front.search("a cat", adapters=["c"])["text"]
-    monkeypatch.setattr(front.session.galleries["pictures"], "index", lambda *_, **__: 1 / 0)
-    assert front.ask("media")[0]["text"] == "division by zero"
 
 
 def test_a_search_is_cancelled_at_the_next_batch_and_what_is_embedded_is_kept(

@@ -24,7 +24,7 @@ from data_prep.frames import ClipPart, Extraction, decode
 from explorer import playing
 from explorer.index.listing import MediaFile
 from tests.grey_media import FPS, full_size_frames, level_of, write_clip, write_picture
-from tests.toy_media import encode, write_animation
+from tests.toy_media import encode
 from tests.toy_media import write_clip as write_coloured
 
 LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
@@ -33,6 +33,12 @@ LEVELS = list(range(20, 240, 8))  # 28 frames, 2.8 s
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", LEVELS)
+
+
+def noise():
+    """120 pictures that differ."""
+    levels = np.random.default_rng(0).integers(0, 255, (120, 6, 8, 3), dtype=np.uint8)
+    return [Image.fromarray(one).resize((80, 60)) for one in levels]
 
 
 def levels_near(pictures, expected):
@@ -63,7 +69,7 @@ def test_frame_indices_are_the_floored_linspace_of_the_paper(n, max_frames):
 )
 @example(n=150, native=30.0, fps=11.0, start=0.0, length=20.0)  # `np.arange` would end at 150
 def test_sampled_keeps_to_the_part_and_to_the_rate(n, native, fps, start, length):
-    clip, part = SimpleNamespace(count=n, fps=native), (fps, start, start + length)
+    clip, part = SimpleNamespace(path="c", count=n, fps=native), (fps, start, start + length)
     if start * native >= n:
         with pytest.raises(ValueError, match="expected a part from"):
             VideoFile.sampled(clip, *part)
@@ -190,19 +196,14 @@ def test_a_clip_that_a_phone_turned_is_upright(tmp_path, kind):
     assert turned[0].size == (48, 80) and lying[0].size == (80, 48)
     for one, other in zip(turned, lying, strict=True):
         np.testing.assert_array_equal(np.rot90(one), other)
-    assert frame_at(path, exact=False).size == (48, 80)
+    assert frame_at(path).size == (48, 80)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("options", [{"bf": "0"}, {"bf": "3"}, {"bf": "2", "flags": "-cgop"}])
 def test_a_late_frame_is_sought_and_is_that_frame(tmp_path, monkeypatch, suffix, options):
     """PyAV decoded 110 of 120 frames for the last moment: minutes of a film."""
-    rng = np.random.default_rng(0)
-    pictures = [
-        Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((80, 60))
-        for _ in range(120)
-    ]
-    path = encode(tmp_path / f"film.{suffix}", pictures, 10, g="10", sc_threshold="0", **options)
+    path = encode(tmp_path / f"film.{suffix}", noise(), 10, g="10", sc_threshold="0", **options)
     decoded, really = [], video_file._decoded
     monkeypatch.setattr(
         video_file,
@@ -222,13 +223,8 @@ def test_a_late_frame_is_sought_and_is_that_frame(tmp_path, monkeypatch, suffix,
 @pytest.mark.parametrize("is_open", [False, True])
 def test_decord_reads_only_what_it_reads_right(tmp_path, monkeypatch, suffix, is_open):
     """Of frames shown before the key frame that precedes them in the file, it returns others."""
-    rng = np.random.default_rng(0)
-    pictures = [
-        Image.fromarray(rng.integers(0, 255, (6, 8, 3), dtype=np.uint8)).resize((80, 60))
-        for _ in range(120)
-    ]
     options = {"x264-params": f"open-gop={is_open:d}:bframes=3:scenecut=0:keyint=10:min-keyint=10"}
-    path = encode(tmp_path / f"c.{suffix}", pictures, 10, **options)
+    path = encode(tmp_path / f"c.{suffix}", noise(), 10, **options)
     opened, really = [], decord.VideoReader
     monkeypatch.setattr(
         "decord.VideoReader",
@@ -284,55 +280,6 @@ def test_frames_after_a_damaged_one_keep_their_numbers(tmp_path):
     path.write_bytes(content)
     levels_near(list(stream_frames(path, 4, None)), [LEVELS[0], LEVELS[10], *LEVELS[18::9]])
     levels_near(read_frames(path, 1, None, start=1.5), [LEVELS[15]])
-
-
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_glimpse_of_a_film_is_one_key_frame_and_that_of_a_clip_the_very_frame(
-    tmp_path, monkeypatch, suffix
-):
-    levels = list(range(0, 240, 2))
-    path = write_clip(
-        tmp_path / f"film.{suffix}", levels, file_format=None, g="10", sc_threshold="0"
-    )
-    levels_near([frame_at(path, 5.6, exact=False)], [levels[56]])
-    levels_near([frame_at(path, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.6)], [levels[56]])
-    monkeypatch.setattr(video_file, "GLIMPSE", 0)
-    monkeypatch.setattr(video_file, "_decoded", lambda container: 1 / 0)  # more than one frame
-    levels_near([frame_at(path, 5.6, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.2, exact=False)], [levels[50]])
-    levels_near([frame_at(path, 99.0, exact=False)], [levels[110]])
-    levels_near([frame_at(path, None, 2.0, 4.1, exact=False)], [levels[30]])
-
-
-def test_a_glimpse_of_a_broadcast_is_a_key_frame_that_follows(tmp_path):
-    levels = list(range(0, 240, 2))
-    path = write_clip(tmp_path / "c.mts", levels, file_format=None, g="10", sc_threshold="0")
-    levels_near([frame_at(path, 5.2, exact=False)], [levels[60]])
-    levels_near([frame_at(path, 5.2)], [levels[52]])
-
-
-def test_a_glimpse_of_what_cannot_be_read_is_an_error(tmp_path):
-    (tmp_path / "c.mp4").write_bytes(b"no clip")
-    with pytest.raises(MediaError, match=r"c\.mp4: cannot be decoded"):
-        frame_at(tmp_path / "c.mp4", exact=False)
-
-
-def test_without_the_extra_video_only_video_files_fail(clip, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    monkeypatch.delitem(sys.modules, "cma.media.video_file")
-    write_picture(tmp_path / "frames" / "0.png", 90)
-    assert len(read_frames(write_animation(tmp_path / "a.gif", [1, 10]), 9, None)) == 2
-    levels_near(read_frames(tmp_path / "frames", 9), [90])
-    for read in (
-        seconds,
-        lambda path: read_frames(path, 3),
-        lambda path: list(stream_frames(path, 3)),
-    ):
-        with pytest.raises(
-            ImportError, match=r"^av: not installed; run `pip install '.*\[video\]'`$"
-        ):
-            read(clip)
 
 
 def test_a_path_that_is_not_utf8(clip, tmp_path):

@@ -1,10 +1,8 @@
 """What only notebooks use: names of runs, embeddings that are kept, and what guessing reaches."""
 
 import dataclasses
-from types import SimpleNamespace
 from unittest.mock import patch
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from helpers import (
@@ -12,7 +10,6 @@ from helpers import (
     OURS,
     ZERO,
     chance_recall,
-    curves,
     embedded,
     gains,
     loads,
@@ -162,21 +159,3 @@ def test_the_table_of_gains_is_paired_with_zero_shot():
     assert cells[3][:3] == [OURS, "this run", "100.0 [100.0, 100.0]"]
     assert cells[3][3].startswith("+50.0 [+")
     assert gains(ranks, torch.arange(4), {}, {}, 10)[2].count("100.0") == 3
-
-
-def test_the_curves_begin_at_zero_shot_and_draw_the_studys_runs_dotted():
-    epochs = [{"steps": 3, "curve": [(1, 2.0, 0.1), (3, 1.0, 0.1)]} for _ in range(2)]
-    for entry, reached in zip(epochs, (20.0, 30.0), strict=True):
-        entry["validation"] = {"text_to_visual": {"R@1": reached}}
-    row = SimpleNamespace(records={42: {"history": epochs[:1]}, 7: {"history": epochs}})
-    curves({OURS: SimpleNamespace(history=epochs)}, {OURS: row}, 10.0, "R@1")
-    left, right = plt.gcf().axes
-    assert [len(line.get_xdata()) for line in left.lines] == [4]
-    zero, own, *theirs = [(list(line.get_xdata()), list(line.get_ydata())) for line in right.lines]
-    assert own == ([0, 3, 6], [10.0, 20.0, 30.0]) and [ends[0] for ends, _ in theirs] == [0, 0]
-    assert [text.get_text() for text in right.get_legend().get_texts()] == [
-        ZERO,
-        f"{OURS}, this run",
-        f"{OURS}, recorded",
-    ]
-    plt.close("all")

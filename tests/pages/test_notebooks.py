@@ -20,7 +20,6 @@ import papermill
 import papermill.cli
 import pytest
 from click.testing import CliRunner, Result
-from helpers import checked
 from PIL import Image
 
 import cma
@@ -258,21 +257,6 @@ def exercise(stem: str, name: str, *change: str) -> tuple[dict, str]:
     return defined, [*printed.getvalue().splitlines(), ""][0]
 
 
-@pytest.mark.parametrize(
-    "yours, taken, said",
-    [
-        (lambda x: None, False, ""),
-        (lambda x: x + 1, True, "right, in all 2 cases"),
-        (lambda x: x * 2, False, "case 2 of 2 differs, so we go on with cma's own function"),
-    ],
-)
-def test_an_exercise_goes_on_with_what_is_right(yours, taken, said, capsys):
-    ours = lambda x: x + 1  # noqa: E731
-    assert checked(yours, ours, (1,), (2,)) is (yours if taken else ours)
-    printed = capsys.readouterr().out
-    assert printed.startswith(said) and bool(printed) == bool(said)
-
-
 @pytest.mark.parametrize("stem, name", EACH_EXERCISE)
 def test_an_exercise_is_committed_unfilled_and_goes_on_with_cmas_own_function(stem, name):
     defined, said = exercise(stem, name)
@@ -389,29 +373,6 @@ def test_two_notebooks_run_at_a_time_and_those_that_load_adapters_wait(tmp_path)
     assert "05_retrieval_explorer.ipynb: " in ended.stdout
 
 
-def test_what_loads_an_adapter_waits_only_where_none_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "ROOT", tmp_path)
-    explorer, own = "05_retrieval_explorer", "07_your_own_media"
-    assert run.needed(explorer) == {"03_train_flickr30k", "04_train_msrvtt"}
-    place = tmp_path / "results" / "methods"
-    (place / "mini-flickr30k-cross-modal-adapter").mkdir(parents=True)
-    assert (run.needed(explorer), run.needed(own)) == ({"04_train_msrvtt"}, set())
-    (place / "mini-msrvtt-cross-modal-adapter").mkdir()
-    assert run.needed(explorer) == set()
-
-
-def test_the_helper_of_the_notebooks_is_found_and_lies_beside_the_executed_ones(tmp_path):
-    folder, out = tmp_path / "notebooks", tmp_path / "elsewhere" / "executed"
-    folder.mkdir()
-    shutil.copyfile(HERE / "run.py", folder / "run.py")
-    (folder / "helpers.py").write_text("VALUE = 7")
-    small_notebook(folder / "01_data_prep.ipynb", "import helpers; assert helpers.VALUE == 7")
-    command = [sys.executable, folder / "run.py", "--out", out]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert (out / "helpers.py").read_text() == "VALUE = 7"
-
-
 def test_an_executed_copy_is_whole_or_the_old_one_and_a_failing_one_can_be_looked_at(
     tmp_path, monkeypatch
 ):
@@ -523,17 +484,3 @@ def test_07_replaces_no_folder_that_it_did_not_write(tmp_path):
     with pytest.raises(FileExistsError, match="holiday: not written by this notebook"):
         make(tmp_path / "holiday")
     assert (tmp_path / "holiday" / "a.jpg").read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize(
-    "stem, after",
-    [
-        ("02_adapter", "03_train"),
-        ("05_retrieval", "06_compare"),
-        ("07_your_own", "a1_bundled"),
-    ],
-)
-def test_next_is_the_notebook_that_follows(stem, after):
-    (cells,) = (notebook.cells for name, notebook in NOTEBOOKS.items() if name.startswith(stem))
-    for cell in (cells[0], cells[-1]):
-        assert re.search(r"Next: \[[^]]*\]\((\w+)", cell.source)[1].startswith(after)

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     print("      seconds  peak GiB  open files  workers left  stage: what it did")
     for name, done in report["stages"].items():
-        print("{:13}{:10}{:12}{:14}".format(*done["cost"].values()), f" {name}: {done['said']}")
+        print("{:13}{:10}{:12}{:14}".format(*done["cost"].values()), f" {name}: {done['message']}")
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def make(it: Rehearsal) -> dict:
         set_seed(0)
         for part in (CLIPModel(config).half(), tokenizer, CLIPImageProcessorPil()):
             part.save_pretrained(it.out / "backbone")
-    return {"said": f"{it.items:,} items"}
+    return {"message": f"{it.items:,} items"}
 
 
 def prepare_twice(it: Rehearsal) -> dict:
@@ -114,14 +114,14 @@ def prepare_twice(it: Rehearsal) -> dict:
     met = ", ".join(
         f"{split} {one['found']:,} / {one['expected']:,}" for split, one in counts.items()
     )
-    said = f"{met} found / expected; again, without decoding: {seconds[1]} s"
-    return {"said": said, "seconds": seconds, "counts": counts}
+    message = f"{met} found / expected; again, without decoding: {seconds[1]} s"
+    return {"message": message, "seconds": seconds, "counts": counts}
 
 
 def measure(it: Rehearsal) -> dict:
     """What `cma.training.plan` says of the recipe, at its own batch size, on all training items."""
     planned = cma.training.plan(it.model(), it.split("train"), it.whole_recipe())
-    return {"said": str(planned)} | asdict(planned)
+    return {"message": str(planned)} | asdict(planned)
 
 
 def train_until_killed(it: Rehearsal) -> dict:
@@ -150,7 +150,7 @@ def resume(it: Rehearsal) -> dict:
             f"{checkpoint}: the resumed run does not begin with the epochs before the kill"
         )
     return done | {
-        "said": f"went on after epoch {len(before)} of {config.epochs}, {done['steps']} steps"
+        "message": f"went on after epoch {len(before)} of {config.epochs}, {done['steps']} steps"
     }
 
 
@@ -159,10 +159,10 @@ def evaluate_gallery(it: Rehearsal) -> dict:
     test = it.split("test", it.gallery)
     metrics = cma.evaluate(it.model(trained=True), test, replace(it.few_steps(), eval_items=None))
     recall, (low, high) = (one["text_to_visual"]["R@1"] for one in (metrics, metrics["intervals"]))
-    said = f"{len(test):,} / {len(it.split('test')):,} test items; "
-    said += f"text-to-{test.kind} R@1 {recall:.1f} % "
-    said += f"(N = {metrics['texts']:,}, 95 % interval {low:.1f} to {high:.1f})"
-    return {"said": said, "metrics": metrics}
+    message = f"{len(test):,} / {len(it.split('test')):,} test items; "
+    message += f"text-to-{test.kind} R@1 {recall:.1f} % "
+    message += f"(N = {metrics['texts']:,}, 95 % interval {low:.1f} to {high:.1f})"
+    return {"message": message, "metrics": metrics}
 
 
 def explore(it: Rehearsal) -> dict:
@@ -179,9 +179,9 @@ def explore(it: Rehearsal) -> dict:
     start = time.perf_counter()
     best = index.query(test.captions[0], 5)
     asked = time.perf_counter() - start
-    said = f"{len(index):,} test items in the index after {built:.1f} s; "
-    said += f"a sentence answered in {asked:.3f} s"
-    return {"said": said, "best": best, "seconds": [built, asked]}
+    message = f"{len(index):,} test items in the index after {built:.1f} s; "
+    message += f"a sentence answered in {asked:.3f} s"
+    return {"message": message, "best": best, "seconds": [built, asked]}
 
 
 def _train(

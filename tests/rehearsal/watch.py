@@ -57,7 +57,7 @@ def run_stage(
     if ended != (-signal.SIGKILL if killed else 0):
         raise RuntimeError(f"{name}: the stage ended with {ended}, see above")
     cost = {"seconds": seconds, "peak_gib": round(peak / 2**30, 2), "open_files": files}
-    done = {"said": "ended by SIGKILL"} if killed else read_json(answer, dict)
+    done = {"message": "ended by SIGKILL"} if killed else read_json(answer, dict)
     return done | {"cost": cost | {"workers_left": len(left)}}
 
 

@@ -135,17 +135,3 @@ def test_a_short_clip_is_filled_up_with_masked_zeros_and_a_part_is_cut_out(
         frames[1], expected_pixels(toy_processor, pictures), atol=2e-6, rtol=0
     )
     assert frames[2].min() > 1  # light in every frame: nothing of the dark first second
-
-
-def test_msrvtt_counts_180000_pairs_and_1406_steps():
-    class Many:
-        captions = [str(number) for number in range(180_000)]
-
-        def __len__(self):
-            return 9_000
-
-    words = splits.describe_epoch(Many(), TrainConfig(batch_size=128, epochs=5))
-    assert "180,000 (item, caption) pairs, each once: 1,406 steps of 128 (32 left over)" in words
-    assert "7,030 steps" in words
-    words = splits.describe_epoch(Many(), TrainConfig(epoch_unit="items"))
-    assert "9,000 items, one caption each: 70 steps" in words

@@ -33,25 +33,6 @@ def test_the_gain_and_its_interval_stand_beside_the_result(train_set, config, ma
     assert metrics.verdict(gain) in said
 
 
-def test_zero_shot_embeddings_that_a_caller_has_are_not_computed_again(
-    train_set, config, make_model, monkeypatch
-):
-    model, test, asked = make_model(), train_set.splits["test"], []
-    with model.using(None):
-        alone = encode(model, test, config)
-
-    def spy(model, split, *others):
-        asked.append((split.split, model.active))
-        return encode(model, split, *others)
-
-    monkeypatch.setattr("cma.training.loop.encode", spy)
-    gains = []
-    for name, given in (("without", None), ("with", alone)):
-        record = cma.train(make_model(), train_set, config.merge({"name": name}), zero_shot=given)
-        gains.append(record.gain)
-    assert gains[0] == gains[1] and asked.count(("test", None)) == 1
-
-
 @pytest.mark.parametrize(
     ("gain", "losses", "steps", "items", "said"),
     [

@@ -5,11 +5,10 @@ likes.
 import base64
 import io
 import json
-import time
 
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from explorer.widget import STATIC
 from tests.explorer.browser.explorer_page import PATIENCE, ExplorerPage
@@ -47,6 +46,25 @@ PAGE = """<!doctype html><meta name="viewport" content="width=device-width, init
 
 class FrontEnd(ExplorerPage):
     """The page, what it asked for last, and the kernel's answers to that."""
+
+    def load(self, search: str = "") -> None:
+        """Load the page, until it asks for the first media."""
+        self.page.goto(ADDRESS + search)
+        self.loaded()
+
+    def reload(self) -> None:
+        """Load the page again."""
+        self.page.reload()
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Wait until it asks for the first media."""
+        self.page.wait_for_function("window.sent?.length")
+
+    @property
+    def listed(self) -> Locator:
+        """The suggestions under the query."""
+        return self.root.get_by_label("suggestions").get_by_role("button")
 
     def last(self, do: str) -> dict | None:
         """The last message of a kind, None if there was none."""
@@ -122,8 +140,7 @@ def front(browser, request):
 
     page.route("**/*", serve)
     front = FrontEnd(page)
-    page.goto(ADDRESS)
-    page.wait_for_function("window.sent?.length")
+    front.load()
     yield front
     assert not front.errors
     page.close()
@@ -169,23 +186,6 @@ def test_a_file_that_cannot_ask_leaves_a_search_alone(front, tmp_path):
     assert front.root.locator("[aria-busy]").count() == 1
     front.find([{"key": "cat"}])
     front.heading("Results for “a cat”")
-
-
-def test_a_folder_that_is_dropped_is_refused(front, tmp_path):
-    front.offer()
-    # a browser drops no folder for a test: it is made unreadable
-    (tmp_path / "folder").write_bytes(b"1")
-    front.page.evaluate(
-        "File.prototype.slice = () => ({ arrayBuffer: () => Promise.reject(new Error()) })"
-    )
-    front.drop(tmp_path / "folder")
-    said = "folder: cannot be read; choose a picture or clip"
-    expect(front.root.locator("[data-part=alert]")).to_have_text(said)
-    expect(front.root.locator("[data-part=busy]")).to_be_hidden()
-    assert front.last("file") is None
-    chosen = front.control("chosen")
-    chosen.set_input_files(tmp_path / "folder")
-    assert chosen.input_value() == "", "the same one can be chosen again"
 
 
 def test_a_result_is_found_under_its_copy_in_another_column(front):
@@ -283,11 +283,10 @@ def test_a_late_answer_leaves_a_list_that_was_opened_meanwhile(front):
     front.button("what CLIP misses").click()
     front.button("examples and history").click()
     front.answer("missed", "missed", adapter="a", count=1, of=9, changes=[["a dog", 9, 1]])
-    listed = front.root.get_by_label("suggestions").get_by_role("button")
-    expect(listed).to_have_text(["a cat", "keys"])
+    expect(front.listed).to_have_text(["a cat", "keys"])
     front.button("what CLIP misses").click()
     front.answer("missed", "missed", adapter="a", count=1, of=9, changes=[["a dog", 9, 1]])
-    expect(listed).to_have_text(["a dog (rank 9 → 1)"])
+    expect(front.listed).to_have_text(["a dog (rank 9 → 1)"])
 
 
 def test_letters_that_are_typed_anywhere_reach_the_query(front):
@@ -327,6 +326,9 @@ def test_the_slider_says_what_a_strength_means(front):
     front.set_strength(1)
     front.root.get_by_role("checkbox", name="a", exact=True).uncheck()
     expect(amount).to_have_text("0.5")
+    front.reload()
+    front.offer(adapters=[])
+    expect(front.button("Compare")).to_be_hidden()
 
 
 def test_the_address_holds_all_that_decides_the_results(front):
@@ -341,8 +343,7 @@ def test_the_address_holds_all_that_decides_the_results(front):
     front.root.get_by_label("a", exact=True).uncheck()
     wanted = front.last("search")
     front.find([{"key": "cat"}])
-    front.page.reload()
-    front.page.wait_for_function("window.sent?.length")
+    front.reload()
     front.offer(newest=False, **offer)
     again = front.last("search")
     assert again | {"id": 0} == wanted | {"id": 0}
@@ -355,21 +356,18 @@ def test_history_and_saved_searches_outlive_the_page_until_they_are_cleared(fron
     for text in ("a cat", "a dog"):
         front.type(text)
         front.find([{"key": text}])
-    listed = front.root.get_by_label("suggestions").get_by_role("button")
     front.button("examples and history").click()
     front.button("save this search").click()
-    front.page.goto(ADDRESS)
-    front.page.wait_for_function("window.sent?.length")
+    front.load()
     front.offer()
     front.button("examples and history").click()
-    expect(listed).to_have_text(["★ “a dog”", "“a cat”", "clear", "keys"])
+    expect(front.listed).to_have_text(["★ “a dog”", "“a cat”", "clear", "keys"])
     front.button("clear").click()
-    expect(listed).to_have_text(["keys"])
-    front.page.reload()
-    front.page.wait_for_function("window.sent?.length")
+    expect(front.listed).to_have_text(["keys"])
+    front.reload()
     front.offer()
     front.button("examples and history").click()
-    expect(listed).to_have_text(["keys"])
+    expect(front.listed).to_have_text(["keys"])
 
 
 def test_results_are_chosen_by_click_and_key_and_copied(front):
@@ -418,22 +416,21 @@ def test_the_keys_are_listed(front):
 
 
 def test_a_kernel_that_does_not_answer_is_said_within_five_seconds(front):
-    front.page.goto(ADDRESS + "?notebook")
-    front.page.wait_for_function("window.sent?.length")
+    front.page.clock.install()
+    front.load("?notebook")
     gone = front.root.locator("[data-part=gone]")
     pings = "sent.filter((one) => one.do === 'ping').length"
     assert front.page.evaluate(pings) == 1
     front.page.evaluate("sent.splice(0, sent.length, sent.findLast((o) => o.do === 'media'))")
     front.page.evaluate("window.answer({ is: 'pong', id: 0 })")
-    front.page.wait_for_timeout(2500)
+    front.page.clock.run_for(10_000)
     assert front.page.evaluate("sent.length") == 1, "nothing is sent while nothing is asked"
     front.offer()
     front.type("a dog")
     front.page.wait_for_function("sent.some((one) => one.do === 'ping')")
     expect(gone).to_have_text("")
-    start = time.monotonic()
+    front.page.clock.run_for(5000)
     expect(gone).to_contain_text("No answer: the notebook's kernel is busy, was restarted")
-    assert time.monotonic() - start < 5
     front.page.evaluate("window.answer({ is: 'pong', id: 0 })")
     expect(gone).to_have_text("")
     assert front.page.evaluate(pings) == 1, "one question at a time"
@@ -509,22 +506,6 @@ def test_results_by_date_stand_below_their_months(front, kept):
     front.page.set_viewport_size({"width": 700, "height": 800})
     expect(months).to_have_text(["August 2024", "July 2024", "July 2023", "date unknown"])
     front.page.screenshot(path=kept / "months.png")
-
-
-def test_the_choices_are_one_row_and_comparing_opens_below_it(front, kept):
-    front.offer(kinds=["image", "video"], folders=["in"], years=[2024, 2020], examples=["a cat"])
-    front.page.set_viewport_size({"width": 1300, "height": 800})
-    form = front.root.locator(".cma-ask")
-    assert form.bounding_box()["height"] == 44
-    front.page.screenshot(path=kept / "row.png")
-    front.compare()
-    expect(front.control("strength")).to_be_visible()
-    assert form.bounding_box()["height"] > 60 and not front.axe(".cma-explorer")
-    front.page.screenshot(path=kept / "comparing.png")
-    front.page.reload()
-    front.page.wait_for_function("window.sent?.length")
-    front.offer(adapters=[])
-    expect(front.button("Compare")).to_be_hidden()
 
 
 def test_the_tab_has_the_query_as_its_title_and_a_fast_answer_does_not_dim(front):
@@ -785,6 +766,7 @@ SCROLL = """async (total) => {
 }"""
 
 
+@pytest.mark.night
 def test_fifty_thousand_tiles_are_scrolled_in_little_memory(front, kept):
     total = 50_000
     front.offer()

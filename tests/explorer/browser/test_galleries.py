@@ -13,13 +13,16 @@ from explorer.gallery import Gallery
 from explorer.index import Where
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.explorer.serving import PATIENCE, TOKEN, serving
-from tests.toy_media import COLOURS, encode, write_clip, write_picture
+from tests.toy_media import COLOURS, encode, write_clip, write_film, write_picture
 from tests.toy_s3 import serving_s3
 
 pytestmark = [pytest.mark.browser, pytest.mark.minis]  # it runs with the other tests in a browser
 MINUTES = 60
-CLIP = "() => { const { currentTime, duration } = document.querySelector('video'); "
-CLIP += "return [currentTime, duration]; }"
+CLIP = """() => {
+  const video = document.querySelector("video");
+  const { currentTime, duration, hidden, src } = video;
+  return { currentTime, duration, hidden, src };
+}"""
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ def test_a_clip_of_an_hour_is_one_result_that_begins_at_its_best_moment(
         page.tiles.first.click()
         page.until("document.querySelector('video').videoWidth > 0")
         page.until("(at) => document.querySelector('video').currentTime === at", moment - 1)
-        assert page.page.evaluate(CLIP)[1] == pytest.approx(3600, abs=2)
+        assert page.page.evaluate(CLIP)["duration"] == pytest.approx(3600, abs=2)
         page.wait_in_viewer("Why it matches")
         others = page.viewer.get_by_role("button", name="play from ")
         others.first.wait_for()
@@ -127,6 +130,43 @@ def test_a_clip_of_an_hour_is_one_result_that_begins_at_its_best_moment(
         there = 60 * int(minutes) + float(seconds) - 1
         page.until("(at) => document.querySelector('video').currentTime === at", there)
         page.page.screenshot(path=kept / "hour.png")
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_a_clip_plays_from_its_best_moment_with_sound_and_goes_to_its_frames(
+    toy_model, shown, tmp_path, kept, reduced
+):
+    """Of the four colours of a film the one that fits the sentence best is shown."""
+    film = write_film(tmp_path / "film.mp4", ["aac"])
+    old = write_film(tmp_path / "old.avi", ["mp2"], "mpeg4")
+    index = MediaIndex.build(toy_model, tmp_path)
+    with shown(f"film-{reduced}", Gallery(toy_model, index)) as page:
+        page.page.emulate_media(reduced_motion="reduce" if reduced else "no-preference")
+        page.ask("a red flag")
+        for path in (film, old):
+            (item,) = [i for i, one in enumerate(index.files) if one.file_name == path.name]
+            weights = index.frame_weights("a red flag", item)
+            moment = int(weights.argmax()) * 8 / len(weights)  # within a frame that is compared
+            page.root.locator(f"[data-file='{path.name}']").click()
+            page.until("document.querySelector('video').videoWidth > 0")
+            page.wait_in_viewer("Why it matches")
+            page.until("(reduced) => document.querySelector('video').paused === reduced", reduced)
+            clip = page.page.evaluate(CLIP)
+            served_whole = path == film
+            assert clip["src"].startswith("http" if served_whole else "blob:")
+            if reduced and served_whole:
+                assert abs(clip["currentTime"] - max(0, moment - 1)) < 1
+            assert not page.axe() and not clip["hidden"]
+            page.page.screenshot(path=kept / f"film-{path.suffix[1:]}-{reduced}.png")
+            page.viewer.get_by_label("about this result").focus()
+            page.press(" ")
+            page.until("(reduced) => document.querySelector('video').paused !== reduced", reduced)
+            page.press(" ")
+            frame = page.viewer.locator("figure", has_text="frame 2 at 0:0")
+            frame.get_by_role("button").click()
+            page.until("document.querySelector('video').currentTime < 3")
+            page.press("Escape")
+            page.viewer.wait_for(state="hidden")
 
 
 def test_a_gallery_whose_files_come_late_is_searched_meanwhile(

@@ -5,8 +5,8 @@ read.
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from unittest import mock
 
+import av
 import pytest
 import torch
 from hypothesis import given
@@ -17,8 +17,7 @@ from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
-from explorer.index import IndexConfig, MediaFile, MediaIndex, table
-from explorer.index.table import Table
+from explorer.index import IndexConfig, MediaFile, MediaIndex
 from tests.conftest import build_clip
 from tests.toy_index import drawn, holding, names, same
 from tests.toy_media import write_clip, write_picture, write_videos
@@ -179,31 +178,6 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
             MediaIndex.load(folder, RetrievalModel(other, toy_index.model.processor))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_a_save_that_is_stopped_leaves_the_old_index(model, media, tmp_path, monkeypatch, error):
-    index = MediaIndex.build(model, media)
-    index.save(tmp_path)
-    monkeypatch.setattr(table, "ROWS", 3)
-    larger = holding(index, list(index.files), index.frames() + 1, index.lengths)
-    really = Table._search
-
-    def search(self, *given):
-        batches = really(self, *given).to_batches(3)
-        return mock.Mock(to_batches=lambda _: breaking(batches, error))
-
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, OSError)):
-        patch.setattr(Table, "_search", search)
-        larger.save(tmp_path)
-    same(MediaIndex.load(tmp_path, model), index)
-    larger.save(tmp_path)
-    same(MediaIndex.load(tmp_path, model), larger)
-
-
-def breaking(batches, error):
-    yield next(batches)
-    raise error
-
-
 def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):
     method = across.get_adapter("across")
     monkeypatch.setattr(type(method), "kinds", ("image", "video"))  # which says nothing about it
@@ -236,6 +210,23 @@ def test_unreadable_files_are_skipped_listed_and_counted(model, media, tmp_path,
         and "skipped words.png: " in printed
     )
     assert skipped.isdisjoint(names(index.query("a dog", k=100)))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [("mp4", "libx264", {}), ("mp4", "libx264", {"movflags": "empty_moov"}), ("avi", "mpeg4", {})],
+)
+def test_a_clip_of_no_length_is_skipped_in_one_line(model, tmp_path, suffix, codec, options):
+    write_picture(tmp_path / "p.png", 1)
+    with av.open(str(tmp_path / f"none.{suffix}"), "w", options=options) as out:
+        stream = out.add_stream(codec, rate=10)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        out.start_encoding()
+    index = MediaIndex.build(model, tmp_path)
+    ((name, reason),) = index.skipped
+    assert name == f"none.{suffix}" and "cannot be decoded" in reason and "\n" not in reason
+    assert names(index.query("a dog")) == ["p.png"]
 
 
 def test_a_source_without_media_is_an_error(model, tmp_path):
@@ -288,21 +279,19 @@ def test_questions_that_cannot_be_answered_say_why(toy_index, asked, wrong, erro
             getattr(toy_index, asked)(query)
 
 
-@pytest.mark.parametrize("k", [0, -1, "5", 2.5, None])
-def test_as_many_answers_as_a_number_says(toy_index, k):
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [({"k": k}, ValueError, f"^k={k!r}: expected at least 1$") for k in (0, -1, "5", 2.5, None)]
+    + [
+        ({"where": where}, TypeError, r"^where=.*: expected, say, explorer.index.Where\(kind=")
+        for where in ("image", {"kind": "image"}, None)
+    ],
+)
+def test_k_is_a_number_and_a_filter_a_where(toy_index, wrong, error, said):
     path = toy_index.path(toy_index.files[0])
     for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        with pytest.raises(ValueError, match=f"^k={k!r}: expected at least 1$"):
-            ask(query, k)
-
-
-@pytest.mark.parametrize("where", ["image", {"kind": "image"}, None])
-def test_a_filter_is_a_where(toy_index, where):
-    path = toy_index.path(toy_index.files[0])
-    for ask, query in ((toy_index.query, "a dog"), (toy_index.query_media, path)):
-        wanted = r"^where=.*: expected, say, explorer.index.Where\(kind="
-        with pytest.raises(TypeError, match=wanted):
-            ask(query, where=where)
+        with pytest.raises(error, match=said):
+            ask(query, **wrong)
 
 
 def test_copies_agree_in_their_hash_and_in_their_embedding(model, tmp_path):

@@ -13,7 +13,6 @@ from torch.nn.functional import normalize
 import cma
 from cma.config import ReadConfig
 from explorer.index import IndexConfig, MediaFile, MediaIndex, Where, table
-from explorer.index.rows import RECORD
 from explorer.index.table import Table
 from tests.toy_index import drawn, holding, names
 from tests.toy_media import dated, halves, write_clip, write_picture
@@ -180,47 +179,6 @@ def test_moments_of_a_few_films_do_not_push_out_the_rest(index, monkeypatch):
     monkeypatch.setattr("explorer.index.ask.DEPTH", 5)
     found = holding(index, files, embeddings).query("a dog", 4)
     assert len(found) == 4 and len({*names(found)} - {f"{i}.png" for i in range(50)}) == 3
-
-
-# ---- counted work
-
-
-@pytest.fixture
-def rows_read(monkeypatch):
-    """(columns, how many rows) of each reading of a table."""
-    calls, scan, taken = [], Table._search, Table._taken
-
-    def searched(self, columns, *more):
-        calls.append(({*columns}, self.rows))
-        return scan(self, columns, *more)
-
-    def took(self, ids, columns):
-        calls.append(({*columns}, len(ids)))
-        return taken(self, ids, columns)
-
-    monkeypatch.setattr(Table, "_search", searched)
-    monkeypatch.setattr(Table, "_taken", took)
-    return calls
-
-
-def test_only_what_is_shown_is_read_whole(index, model, tmp_path, rows_read):
-    """A length, a summary, a moment or the kinds of files read no record and no embedding."""
-    index.save(tmp_path / "saved")
-    for most in (table.LARGE, 5):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(table, "LARGE", most)
-            opened = MediaIndex.load(tmp_path / "saved", model)
-            rows_read.clear()
-            assert "8 pictures, 3 clips" in repr(opened) and rows_read == []
-            opened.length(3), opened.moments([3, 4]), opened.lengths, opened.text_to_item
-            assert not any(columns & {"vector", "frames", "digest"} for columns, _ in rows_read)
-            rows_read.clear()
-            opened.files[[4, 3]], opened.labelled("c0.png")
-            whole = [count for columns, count in rows_read if columns > {*RECORD}]
-            assert whole == [2, 1]
-            rows_read.clear()
-            opened.frames(3)
-            assert [count for columns, count in rows_read if "vector" in columns] == [1]
 
 
 def test_a_change_that_torch_does_not_count_is_noticed(model, media):

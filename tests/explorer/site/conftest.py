@@ -17,7 +17,8 @@ from tests import ROOT
 from tests.explorer.browser.conftest import add_random
 from tests.toy_galleries import write_hostile
 
-COUNTS = {"mini-flickr30k": 60, "mini-msrvtt": 12}
+PICTURES, CLIPS = "mini-flickr30k", "mini-msrvtt"
+COUNTS = {PICTURES: 60, CLIPS: 12}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from cma import AdapterConfig, RetrievalModel
+from cma import AdapterConfig
 from explorer import Gallery, MediaIndex, site, site_files
 from explorer.index import embed
 from tests.conftest import build_clip, one_line, with_adapters
@@ -133,19 +133,6 @@ def test_a_large_page_is_kept_only_if_that_is_agreed(
     assert site.publish(one, tmp_path / "page", max_files=2, yes=True)
 
 
-def test_only_what_a_page_keeps_is_embedded(quick, tmp_path, toy_clip, toy_processor, monkeypatch):
-    """It embedded everything, and then kept `max_files`."""
-    for number in range(12):
-        write_picture(tmp_path / "mine" / f"{number}.png", number)
-    model, embedded = RetrievalModel(toy_clip, toy_processor), []
-    really = model.encode_frames
-    monkeypatch.setattr(
-        model, "encode_frames", lambda frames: embedded.append(len(frames)) or really(frames)
-    )
-    assert site.publish({"mine": Gallery(model, tmp_path / "mine")}, tmp_path / "page", max_files=3)
-    assert sum(embedded) == 3
-
-
 def test_what_is_there_already_stays(quick, galleries, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     with pytest.raises(ValueError, match="photos: exists and is not such a page"):
@@ -196,23 +183,3 @@ def test_adapters_that_one_graph_cannot_serve_are_refused(
     with pytest.raises(ValueError, match=said):
         site_files.write_model(model, tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_command_writes_the_page(quick, media, backbone, capsys):
-    arguments = [
-        "--media",
-        "pictures",
-        "--backbone",
-        backbone,
-        "--max-files",
-        "2",
-        "--preview",
-        "20",
-    ]
-    assert site.main([*arguments, "--yes", "--with-vision"]) == 0
-    assert capsys.readouterr().out.endswith("the page is in site; any web host serves it\n")
-    assert len(json.loads((media.parent / "site/media0/items.json").read_text("utf-8"))) == 2
-    found = json.loads((media.parent / "site/site.json").read_text("utf-8"))
-    assert found["setup"]["suffixes"][0] == ".jpg"
-    with pytest.raises(SystemExit):
-        site.main([*arguments, "--max-files", "0"])

@@ -96,7 +96,7 @@ def batch_gradient(
     """Set the `.grad` of the active adapter's parameters; return the batch's loss, without graph.
 
     With `config.micro_batch`, only that many pairs have their activations in memory at once
-    (`embed_in_parts`). In a `team`, `batch` is this process's share; every process gets the loss
+    (`batch_loss`). In a `team`, `batch` is this process's share; every process gets the loss
     and gradient of all shares together.
     """
     model.zero_grad(set_to_none=True)
@@ -115,9 +115,23 @@ def batch_gradient(
 def batch_loss(
     model: RetrievalModel, batch: Batch, config: TrainConfig, team: Team = ALONE
 ) -> Tensor:
-    """Return the loss of a batch: every pair is a negative for all others (paper section 3.4)."""
+    """Return the loss of a batch: every pair is a negative for all others (paper section 3.4).
+
+    Of no more than `config.micro_batch` pairs we keep the activations: the backward pass embeds one
+    part after the other again, with the same dropout, and carries the gradient of its embeddings
+    back (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
+    Setup").
+    """
+    size = config.micro_batch
     with team.agree_on_memory():
-        text, frames = embed_in_parts(model, batch, config)
+        if isinstance(size, int) and size < len(batch.input_ids):
+            # on its device, so that `checkpoint` keeps that one's random state, too
+            whole, starts = batch.to(model.device), range(0, len(batch.input_ids), size)
+            parts = [whole.part(slice(start, start + size)) for start in starts]
+            again = [checkpoint(embed, model, part, config, use_reentrant=False) for part in parts]
+            text, frames = map(torch.cat, zip(*again, strict=True))
+        else:
+            text, frames = embed(model, batch, config)
     return pairs_loss(model, text, frames, batch, config, team)
 
 
@@ -127,25 +141,6 @@ def embed(model: RetrievalModel, batch: Batch, config: TrainConfig) -> tuple[Ten
     with autocast(model, config.precision):
         text = model.encode_text(batch.input_ids)
         return text, model.encode_videos(frames, batch.mask.to(frames.device))
-
-
-def embed_in_parts(
-    model: RetrievalModel, batch: Batch, config: TrainConfig
-) -> tuple[Tensor, Tensor]:
-    """Return what `embed` does, with the activations of at most `config.micro_batch` pairs kept.
-
-    The backward pass embeds one part after the other again, with the same dropout, and carries the
-    gradient of its embeddings back (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size
-    under Memory Limited Setup").
-    """
-    size = config.micro_batch
-    if not isinstance(size, int) or size >= len(batch.input_ids):
-        return embed(model, batch, config)
-    batch = batch.to(model.device)  # then `checkpoint` keeps the random state of this device, too
-    parts = [batch.part(slice(at, at + size)) for at in range(0, len(batch.input_ids), size)]
-    embedded = [checkpoint(embed, model, part, config, use_reentrant=False) for part in parts]
-    text, frames = map(torch.cat, zip(*embedded, strict=True))
-    return text, frames
 
 
 def pairs_loss(

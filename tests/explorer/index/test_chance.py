@@ -52,6 +52,20 @@ def test_the_line_is_kept_with_the_index_until_it_has_grown(captioned, monkeypat
     assert len(drawn_now) == 2, "17 % more items"
 
 
+def test_a_line_that_is_damaged_or_cannot_be_kept_is_drawn_again(captioned, monkeypatch):
+    line = captioned.line
+    captioned.table._newest("line").update(values={"cosine": 0.9})
+    again = MediaIndex.load(captioned.table.uri, captioned.model)
+    assert again.table.line() is None and again.line == line
+
+    def full(*_, **__):
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(type(again.table._database), "create_table", full)
+    captioned.table._newest("line").delete("true")
+    assert MediaIndex.load(captioned.table.uri, captioned.model).line == line
+
+
 def test_what_cannot_be_judged_is_said_in_one_line(captioned, model, pictures):
     with one_line(ValueError, "judges a sentence alone"):
         captioned.query("3", like=pictures / "p1.png", likely=True)

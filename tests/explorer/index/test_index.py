@@ -5,6 +5,7 @@ read.
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import av
 import pytest
@@ -17,7 +18,8 @@ from cma.config import ReadConfig, TrainConfig
 from cma.media import MediaError
 from cma.similarity import compare, mean_pooled
 from cma.training import evaluation
-from explorer.index import IndexConfig, MediaFile, MediaIndex
+from explorer.index import IndexConfig, MediaFile, MediaIndex, table
+from explorer.index.table import Table
 from tests.conftest import build_clip
 from tests.toy_index import drawn, holding, names, same
 from tests.toy_media import write_clip, write_picture, write_videos
@@ -176,6 +178,31 @@ def test_every_weight_of_the_backbone_counts(toy_index, tmp_path_factory, choice
     for other in (clip, build_clip(text_layers=2)):
         with pytest.raises(ValueError, match="built with the backbone .* build the index again"):
             MediaIndex.load(folder, RetrievalModel(other, toy_index.model.processor))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_save_that_is_stopped_leaves_the_old_index(model, media, tmp_path, monkeypatch, error):
+    index = MediaIndex.build(model, media)
+    index.save(tmp_path)
+    monkeypatch.setattr(table, "ROWS", 3)
+    larger = holding(index, list(index.files), index.frames() + 1, index.lengths)
+    really = Table._search
+
+    def search(self, *given):
+        batches = really(self, *given).to_batches(3)
+        return mock.Mock(to_batches=lambda _: breaking(batches, error))
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, OSError)):
+        patch.setattr(Table, "_search", search)
+        larger.save(tmp_path)
+    same(MediaIndex.load(tmp_path, model), index)
+    larger.save(tmp_path)
+    same(MediaIndex.load(tmp_path, model), larger)
+
+
+def breaking(batches, error):
+    yield next(batches)
+    raise error
 
 
 def test_a_method_that_looks_across_frames_sees_whole_clips(tmp_path, across, monkeypatch):

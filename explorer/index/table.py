@@ -61,6 +61,7 @@ else:  # the extra `explorer`
 T = TypeVar("T")
 MEMORY = "memory://"
 TABLE, SKIPPED, LINE = "media", "skipped", "line"
+OLDER = "index.safetensors", f"segment-{'[0-9a-f]' * 16}.safetensors"  # of earlier versions
 # up to this many items, we compare each with a query; beyond, LanceDB finds the nearest
 LARGE = 200_000
 HELD = 2**28  # up to this many bytes, frames of clips stay in memory; else each query reads them
@@ -185,6 +186,7 @@ class Table:
         moved. Raises FileNotFoundError if there is no table, ValueError if it is of another format.
         """
         uri = address(uri)
+        refuse_older(uri)
         here = "://" not in uri  # else LanceDB would make the folder
         table = None if here and not Path(uri, f"{TABLE}.lance").is_dir() else cls(uri)
         if table is None or table._rows is None:
@@ -716,15 +718,23 @@ def address(uri: str | Path | None) -> str:
     return place if "://" in place else str(Path(uri).expanduser().absolute())
 
 
+def refuse_older(uri: str) -> None:
+    """Raise ValueError if a folder holds an index of an earlier version."""
+    if any(path for name in OLDER for path in Path(uri).glob(name)):
+        raise ValueError(f"{uri}: an index of an earlier version; delete it, then {AGAIN}")
+
+
 @contextmanager
 def writing(uri: str, shard: tuple[int, int]) -> Iterator[None]:
     """Lock a folder (created if needed) for one writer of each shard; others wait.
 
-    Raises ValueError for a file, or for a folder of other things; hidden files do not count.
+    Raises ValueError for a file, for an older index, or for a folder of other things; hidden files
+    do not count.
     """
     if "://" in uri:
         yield
         return
+    refuse_older(uri)
     folder, advice = Path(uri), "give the index its own folder"
     if folder.is_file():
         raise ValueError(f"{folder}: a file, expected a folder; {advice}")

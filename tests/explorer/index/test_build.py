@@ -15,7 +15,7 @@ import torch
 from cma import RetrievalModel
 from cma.config import ReadConfig
 from explorer.index import MediaIndex, embed
-from tests.conftest import build_clip
+from tests.conftest import build_clip, one_line
 from tests.toy_data import write_dataset, write_images, write_named
 from tests.toy_index import same
 from tests.toy_media import write_animation, write_clip, write_picture, write_shard
@@ -191,6 +191,16 @@ def test_a_file_is_no_folder_and_hidden_files_do_not_count(pictures, rebuild, tm
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / ".DS_Store").touch()
     assert len(rebuild()) == 6
+
+
+def test_an_index_of_before_is_refused_in_one_line(model, rebuild, tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "index.safetensors").touch()
+    for read in (rebuild, lambda: MediaIndex.load(tmp_path / "index", model)):
+        with one_line(
+            ValueError, "an index of an earlier version; delete it, then build the index"
+        ):
+            read()
 
 
 def test_two_writers_take_turns(

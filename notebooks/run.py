@@ -44,6 +44,8 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+# glibc gives freed memory back and fetches it again, which is 8 % of the time of an embedding
+KEEP_MEMORY = {"MMAP_THRESHOLD": 2**30, "TRIM_THRESHOLD": 2**31, "TOP_PAD": 2**28}
 LIMIT = 1800  # seconds that a cell may take, except in these notebooks:
 TRAINING = ("03_train_flickr30k", "04_train_msrvtt", "06_compare_methods", "a1_bundled_clip")
 TRAINS = {  # the datasets whose adapters notebooks train
@@ -316,6 +318,8 @@ def main(names, typed, raw, yamls, out, tiny, replace, prepare_only, commit, lim
         return
     usual_path = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *usual_path])  # kernels find helpers.py
+    for name, size in KEEP_MEMORY.items():
+        os.environ.setdefault(f"MALLOC_{name}_", str(size))
     for notebook, parameters in plan.items():
         usual = None if given or notebook.stem in TRAINING else LIMIT
         try:

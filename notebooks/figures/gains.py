@@ -29,6 +29,7 @@ from helpers import BLUE, COLOURS, GREY, ORANGE
 
 ROOT = Path(__file__).parents[2]
 LOOKS = {OURS: (BLUE, "o"), LORA: (ORANGE, "P"), AT_PLACES: (COLOURS[3], "^"), FULL: ("black", "s")}
+LOOKS |= {"AdaptFormer": (COLOURS[4], "o"), "MV-Adapter tying": (COLOURS[5], "o")}
 POINTS = ("curves/size-r2", "methods", "curves/size-r32")  # where a method has another size
 # where a name stands, in points beside its mark, if not to its right
 NAMES = {OURS: (6, -4), FULL: (-14, 7), LORA: (6, -12), "Adapter-ATTN": (-6, -3)}
@@ -85,7 +86,7 @@ def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str,
     """Draw the gain in R@1 on test against the change of R@1 on the drawings of pre-training."""
     for method, row in tested.items():
         entry = forgotten.get(row.name)
-        if entry and not row.marks():
+        if entry and not row.marks() and method != ZERO_SHOT:
             kept = entry["difference"][FORWARD][0]
             gain = difference(row, tested[ZERO_SHOT], FORWARD)[0]
             colour, mark = LOOKS.get(method, (GREY, "o"))

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from cma.training.record import commit
 from tests.bench import (
     gpu,
     index,
@@ -55,12 +56,13 @@ def main() -> None:
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "commit": commit(),
     }
-    print(json.dumps(machine), flush=True)
     for name in names:
         with contextlib.redirect_stdout(sys.stderr):  # what a build prints is no figure
             found = BENCHES[name](options.quick)
-        print(json.dumps({name: found}, indent=1, ensure_ascii=False), flush=True)
+        content = machine | {name: found}
+        print(json.dumps(content, indent=1, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -204,9 +204,8 @@ def _at_kept_knowledge(fronts: dict[str, Front]) -> str:
     if verdict.blank:
         return f"{rule}, the gain in R@1 on test: {NOT_MEASURED}."
     gained = []
-    for name in (OURS, LORA, FULL):
-        if name in fronts:
-            front = fronts[name]
+    for name, front in fronts.items():
+        if name != ZERO_SHOT:
             start, end = (front.at("test", s) for s in (0.0, front.strength))
             gain = difference(end, start, FORWARD)[0] if front.strength else 0.0
             gained.append(f"{name} {gain:+.1f} (strength {front.strength:g})")

@@ -11,9 +11,11 @@ that loses a seed, is marked (`MethodRow.marks`) and gets no verdict.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -37,7 +39,6 @@ from cma.training import (
 )
 from data_prep.mini.build import ORIGIN
 
-from . import tempme  # noqa: F401 (`--methods TempMe` finds it by its name)
 from .kept import save_half
 from .options import LONG
 from .probes import contrast_hits
@@ -302,6 +303,15 @@ def why_not(method: str, kind: str, precision: str = "float32") -> str:
     return "" if works else method_class.why_not
 
 
+def defined(method: str) -> str:
+    """Return a method's name. That of your own class is `FILE.py:NAME`; the file is imported."""
+    file, _, name = method.rpartition(":")
+    if file:
+        sys.path.insert(0, str(Path(file).resolve().parent))
+        importlib.import_module(Path(file).stem)
+    return name
+
+
 def no_rate(study: Study, method: str) -> ValueError:
     """Return the error for a row without a rate, with the command that finds one."""
     hint = f"run `python -m experiments study {study.folder}` until it has one"
@@ -351,13 +361,15 @@ OPTIONS = LONG | {
 def run(options: argparse.Namespace) -> None:
     """Run every method of the paper's tables on a prepared dataset, as protocol.json says.
 
-    Finished work is kept: after a stop, run the command again.
+    A method of your own is `--methods FILE.py:NAME`. Finished work is kept: after a stop, run the
+    command again.
     """
-    study, names = study_of(options), options.methods or methods.NAMES
+    names = [defined(method) for method in options.methods or methods.NAMES]
+    study = study_of(options)
     study.keep = PAPER
     if options.rates_of:
         study.keep = ""
         study.given = rates_of(options.rates_of, study.training.name, study.clip)
         study.budget = replace(study.budget, seeds_of={})  # in another world all have three seeds
-        names = [*chosen(dict.fromkeys((ZERO_SHOT, *study.given)), options.methods)]
+        names = [*chosen(dict.fromkeys((ZERO_SHOT, *study.given)), options.methods and names)]
     study.run_all(names)

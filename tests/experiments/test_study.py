@@ -5,6 +5,7 @@ was.
 import json
 import re
 import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,12 @@ import torch
 from cma import RetrievalModel, data
 from cma.checkpoints import WEIGHTS
 from cma.config import TrainConfig
+from cma.methods import class_of
 from cma.training import NotFinite, RunRecord, encode, evaluate, query_ranks
 from experiments import study as studies
 from experiments.__main__ import main
 from experiments.rows import Budget, MethodRow, read_rows
-from experiments.study import Study
+from experiments.study import Study, defined
 from experiments.world import PROTOCOL
 from tests.conftest import build_clip
 from tests.experiments.conftest import stopped_after
@@ -223,3 +225,13 @@ def test_what_cannot_be_run_is_said_before_the_first_run(study, seen, tmp_path, 
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
     assert not seen and not study.results.exists()
+
+
+def test_a_method_of_ones_own_is_named_by_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr("cma.method.METHODS", {})
+    text = "from cma.methods import Method\n\nclass Mine(Method):\n    NAME = 'mine'\n"
+    (tmp_path / "of_mine.py").write_text(text)
+    assert defined(f"{tmp_path / 'of_mine.py'}:mine") == "mine"
+    assert class_of("mine").__module__ == "of_mine"
+    assert defined("VPT") == "VPT"

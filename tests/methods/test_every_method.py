@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from tempme import TempMe
 
 from cma import RetrievalModel, TrainConfig
 from cma.checkpoints import CONFIG
@@ -14,7 +15,6 @@ from cma.methods import NAMES as ROWS
 from cma.methods import attach
 from cma.training import prepare, restore, train_step
 from cma.training.step import batch_gradient, recomputed
-from experiments.tempme import TempMe
 from tests.conftest import build_clip, one_line, same_state
 from tests.methods.conftest import (
     FRAMES,

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from tempme import merged
 
 from cma import RetrievalModel, TrainConfig
 from cma.methods import attach
 from cma.training import prepare
 from cma.training.step import batch_gradient, recomputed
-from experiments.tempme import merged
 from tests.conftest import build_clip, one_line
 from tests.methods.conftest import FRAMES, MASK, a_batch, build, largest
 from tests.toy_families import build_backbone

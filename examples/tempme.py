@@ -1,5 +1,7 @@
 """TempMe, a method of one's own: once this module is imported, `cma` finds it by its `NAME`.
 
+    python -m experiments study data/mini-msrvtt --methods examples/tempme.py:TempMe
+
 It came after the paper and is in no planned comparison; docs/reproduce.md has its recall.
 """
 

@@ -20,11 +20,11 @@ PAUSE, SHARE = 2.0, 20  # seconds between two looks, at least, and times as long
 WHEN = re.compile(r"(\d+):(\d\d):(\d\d)[,.](\d{1,3})\s*-->")
 MARKS = re.compile(r"<[^>]*>|\{\\[^}]*\}")  # of fonts and places in subtitles
 
-Line = tuple[float | None, str]  # a text and the second at which it is said
+Line = tuple[float | None, str]  # a text and its second in the clip, if known
 Row = tuple[str, list[Line]]  # the name of a picture or clip, "" for those of the text's own name
 
 
-class Said(NamedTuple):
+class Quote(NamedTuple):
     """What was found in a text: the characters before it, it, those after, and its second."""
 
     before: str
@@ -45,19 +45,19 @@ class Texts:
         self._texts: list[tuple[str, list[Line]]] = []  # the paths of media, below the root
         self._again = 0.0
 
-    def matching(self, query: str) -> dict[str, Said]:
+    def matching(self, query: str) -> dict[str, Quote]:
         """Return the media of which a text holds all words of a query, ignoring case, with the
         first such place, by path below the root.
         """
         words = query.casefold().split()
-        found: dict[str, Said] = {}
+        found: dict[str, Quote] = {}
         if not words:
             return found
         self._look()
         for name, lines in self._texts:
-            said = next(filter(None, (_place(words, *line) for line in lines)), None)
-            if said and len(found) < MAX_FILES:
-                found.setdefault(name, said)
+            quote = next(filter(None, (_quote(words, *line) for line in lines)), None)
+            if quote and len(found) < MAX_FILES:
+                found.setdefault(name, quote)
         return found
 
     def _look(self) -> None:
@@ -95,7 +95,7 @@ def _rows_of(path: Path) -> list[Row]:
     with path.open("rb") as stream:
         text = decoded(stream.read(MAX_BYTES))
     if path.suffix.lower() == ".csv":
-        return [(name, [(None, said)]) for name, said in rows(text) if not escapes_folder(name)]
+        return [(name, [(None, own)]) for name, own in rows(text) if not escapes_folder(name)]
     return [("", subtitles(text) if path.suffix.lower() == ".srt" else [(None, text)])]
 
 
@@ -125,17 +125,17 @@ def rows(text: str) -> Iterator[tuple[str, str]]:
 
 def subtitles(text: str) -> list[Line]:
     """Return the lines of an `.srt` with their seconds, in the order of time."""
-    said: list[tuple[float, str]] = []
+    lines: list[tuple[float, str]] = []
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         if times := WHEN.search(block):
             hours, minutes, seconds, rest = times.groups()
             at = 3600 * int(hours) + 60 * int(minutes) + int(seconds) + float(f"0.{rest}")
             words = MARKS.sub("", block[times.end() :].partition("\n")[2])
-            said.append((at, " ".join(words.split())))
-    return [*sorted(said)]
+            lines.append((at, " ".join(words.split())))
+    return [*sorted(lines)]
 
 
-def _place(words: list[str], second: float | None, text: str) -> Said | None:
+def _quote(words: list[str], second: float | None, text: str) -> Quote | None:
     """Return where all words are found in a text, None if one is missing."""
     folded = text.casefold()
     if not all(word in folded for word in words):
@@ -145,4 +145,4 @@ def _place(words: list[str], second: float | None, text: str) -> Said | None:
     end = begin + min(len(words[0]), LONGEST)
     parts = text[max(0, begin - AROUND) : begin], text[begin:end], text[end : end + AROUND]
     before, found, after = (" ".join(part.splitlines()) for part in parts)
-    return Said(before, found, after, second)
+    return Quote(before, found, after, second)

@@ -25,7 +25,7 @@ from explorer.index import SUFFIXES, MediaFile, MediaIndex, Where
 
 from . import answers, browse, facts, pictures, playing
 from .attention import crop_box
-from .beside import Said
+from .beside import Quote
 from .gallery import ZERO_SHOT, Gallery, backbone_text
 from .growth import Growth
 from .transfer import MAX_MEGABYTES, Arrivals, copy_into
@@ -53,14 +53,14 @@ class Found:
     """One model's answer, and what the messages about it need.
 
     The query's embedding [D] (if there are clips), the items found by name, whether the answer
-    only lists the newest, and what texts say of the media that were found by them, by path.
+    only lists the newest, and by path the quotes from texts by which media were found.
     """
 
     answer: answers.Answer
     vector: Tensor | None = None
     named: frozenset[int] = frozenset()
     newest: bool = False
-    said: Mapping[str, Said] = field(default_factory=dict)
+    quotes: Mapping[str, Quote] = field(default_factory=dict)
 
     def file(self, item: int) -> tuple[Path, MediaFile]:
         """The path and the record of an item."""
@@ -82,8 +82,9 @@ class Found:
         without a query.
         """
         file = self.file(item)[1]
-        if file.kind == "video" and (said := self.said.get(file.media)) and said.second is not None:
-            return said.second
+        quote = self.quotes.get(file.media) if file.kind == "video" else None
+        if quote and quote.second is not None:
+            return quote.second
         if self.vector is None or (times := self.times(item)) is None:
             return None
         frames = self.answer.index.frames(item).float()
@@ -255,9 +256,9 @@ class Session:
             indexes = gallery.indexes(*chosen, so_far=True)
             first = next(iter(indexes.values()))
             like = self._like(gallery.shown(), wanted)
-            said = gallery.texts.matching(_parts(wanted)[0]) if wanted["names"] else {}
+            quotes = gallery.texts.matching(_parts(wanted)[0]) if wanted["names"] else {}
             found = {
-                label: self._ask(index, like, wanted, said) for label, index in indexes.items()
+                label: self._ask(index, like, wanted, quotes) for label, index in indexes.items()
             }
             if like is not None:
                 pictured.append(pictures.thumbnail(first.path(like), like))
@@ -274,7 +275,7 @@ class Session:
         index: MediaIndex,
         like: MediaFile | None,
         wanted: Wanted,
-        said: Mapping[str, Said],
+        quotes: Mapping[str, Quote],
     ) -> Found:
         """Return a model's answer to a sentence (without `-words`), a picture or clip, or both."""
         text, without = _parts(wanted)
@@ -288,8 +289,8 @@ class Session:
         if text and wanted["names"]:
             by_name = answers.ask(*asked, replace(where, name=text), folded=True)
             named = frozenset(item for item, *_ in by_name.ranked)
-            if said:
-                by_text = answers.ask(*asked, replace(where, media=tuple(said)), folded=True)
+            if quotes:
+                by_text = answers.ask(*asked, replace(where, media=tuple(quotes)), folded=True)
                 answer = browse.first(by_text, answer)
             answer = browse.first(by_name, answer)
         if wanted["order"] == "date":
@@ -297,7 +298,7 @@ class Session:
         if (text or like) and answer.ranked and index.column("is_clip").any():
             query = index.vector_of_text(text) if text else index.vector_of(cast(MediaFile, like))
             vector = query[0]
-        return Found(answer, vector, named, said=said)
+        return Found(answer, vector, named, quotes=quotes)
 
     def _like(self, index: MediaIndex, wanted: Wanted) -> MediaFile | None:
         """Return the file used as the query: one that was sent, or one of the media."""
@@ -321,7 +322,7 @@ class Session:
                 others = found.values() if len(found) > 1 and not answer.dated else ()
                 own = {
                     "named": hit.item in one.named,
-                    "said": one.said.get(hit.file.media),
+                    "quote": one.quotes.get(hit.file.media),
                     "ranks": [other.answer.rank_of.get(hit.item) for other in others],
                 }
                 hits.append(_hit(answer.index, hit, ratio) | own)

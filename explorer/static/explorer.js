@@ -200,9 +200,9 @@ function makeTile(column, hit, explorer, act) {
   const more = hit.alike.length, copies = more && `+${count(more)} alike`, right = hit.right && "right answer";
   const there = newest ? null : column.elsewhere(hit), moved = there && `${there < hit.rank ? "▼" : "▲"}${count(there)}`;
   const label = [`${hit.rank}. ${hit.title}`, clip && "clip", !newest && match(hit.score), right, hit.named && "by its name",
-    hit.said && `in its text: ${hit.said.slice(0, 3).join("")}`, copies,
+    hit.quote && `in its text: ${hit.quote.slice(0, 3).join("")}`, copies,
     there && `rank ${count(there)} in the other model`];
-  const rank = [hit.rank, hit.right && "✓", hit.named && "name", hit.said && "text", there !== hit.rank && moved].filter(Boolean).join(" ");
+  const rank = [hit.rank, hit.right && "✓", hit.named && "name", hit.quote && "text", there !== hit.rank && moved].filter(Boolean).join(" ");
   const shot = clip ? `${hit.key} ${shown.text}` : hit.key;
   const fail = (problem) => { tile.classList.add("cma-broken"); title.textContent = problem; };
   const info = newest ? [title] : [title, match(hit.score)];
@@ -591,10 +591,10 @@ class Viewer {
     this.picture.src = this.keep(addressOf(buffers[0]));
     const { captions, facts, file, path } = answer, { copies } = hit;
     const inWords = captions.length ? [make("h3", {}, "Captions"), list(captions)] : [];
-    const [before, words, after] = hit.said ?? [], said = hit.said ? [make("h3", {}, "In its text"), make("p", {}, before, make("mark", {}, words), after)] : [];
+    const [before, words, after] = hit.quote ?? [], quote = hit.quote ? [make("h3", {}, "In its text"), make("p", {}, before, make("mark", {}, words), after)] : [];
     const seen = [make("h3", {}, "What the model saw"), photo(buffers[1], "the part that the model saw")];
     const others = copies.length ? [make("details", {}, make("summary", {}, `+${count(hit.alike.length)} alike`), list(copies))] : [];
-    this.about.append(...said, ...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
+    this.about.append(...quote, ...seen, ...inWords, make("h3", {}, "File"), list(this.facts(facts)), make("p", {}, path), ...others);
     if (file !== null) this.offer(this.addressOf(file));
     if (hit.kind === "video") this.playFrom(answer.at ?? 0);
   }

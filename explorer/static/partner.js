@@ -456,7 +456,7 @@ export class Partner {
     const others = answers.length > 1 && !dated ? answers.map((one) => one.ranks ??= this.ranks(one)) : [];
     const hits = ranked.slice(start, start + STEP).map(([item, score, alike = []], at) => {
       const { title, file, path, kind, ratio, date } = items[item];
-      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), said: null, title, file, path, kind, ratio,
+      return { rank: start + at + 1, item, score, right: right.has(item), named: named.has(item), quote: null, title, file, path, kind, ratio,
         key: String(item), alike: alike.map(String), copies: alike.slice(0, LISTED).map((one) => items[one].path),
         date: date.slice(0, 10), ranks: others.map((one) => one.get(item) ?? null) };
     });

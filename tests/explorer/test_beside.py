@@ -3,7 +3,7 @@
 import pytest
 
 from explorer import beside
-from explorer.beside import Said, Texts, decoded, rows, subtitles
+from explorer.beside import Quote, Texts, decoded, rows, subtitles
 
 SRT = """2
 00:00:05,500 --> 00:00:06,000
@@ -29,10 +29,10 @@ def test_texts_are_found_by_all_words_and_parts_of_words(tmp_path):
     (tmp_path / "in" / "c.srt").write_text(SRT)
     texts = Texts(tmp_path)
     assert texts.matching("HARB in") == {
-        "a.jpg": Said("a boat in the ", "harb", "our", None),
-        "in/b.jpg": Said("The ", "Harb", "our, in May", None),
+        "a.jpg": Quote("a boat in the ", "harb", "our", None),
+        "in/b.jpg": Quote("The ", "Harb", "our, in May", None),
     }
-    assert texts.matching("fox then")["in/c.mp4"] == Said("and then the ", "fox", " sleeps", 5.5)
+    assert texts.matching("fox then")["in/c.mp4"] == Quote("and then the ", "fox", " sleeps", 5.5)
     assert texts.matching("harbour fox") == texts.matching("") == texts.matching("x" * 10_000) == {}
 
 

@@ -142,12 +142,12 @@ def test_a_search_shows_the_words_leads_to_their_second_and_keeps_each_cosine(tm
     plain = front.search("fox")["columns"][0]["hits"]
     found = front.search("fox", names=True)["columns"][0]["hits"]
     assert {hit["file"] for hit in found[:2]} == {"film.mp4", "4.png"}
-    said = {hit["file"]: hit["said"] for hit in found}
+    said = {hit["file"]: hit["quote"] for hit in found}
     assert said["4.png"] == ["a red ", "fox", "", None]
     assert said["film.mp4"] == ["and then the ", "fox", " sleeps", 5.5] and said["0.png"] is None
     cosines = {hit["file"]: hit["score"] for hit in plain}
     assert {hit["file"]: hit["score"] for hit in found} == cosines
-    assert all(hit["said"] is None for hit in plain)
+    assert all(hit["quote"] is None for hit in plain)
     film = next(hit["item"] for hit in found if hit["file"] == "film.mp4")
     assert front.ask("open", column="zero-shot", item=film)[0]["at"] == 5.5
     only = front.search("fox", names=True, kind="image")["columns"][0]["hits"]

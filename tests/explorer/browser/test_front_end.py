@@ -526,7 +526,7 @@ def test_long_names_are_cut_in_the_middle(front):
 
 
 def test_a_result_that_a_text_found_shows_which_words(front):
-    front.begin([{"key": "cat", "said": ["then the <b>", "fox", " sleeps", 5.5]}, {"key": "dog"}])
+    front.begin([{"key": "cat", "quote": ["then the <b>", "fox", " sleeps", 5.5]}, {"key": "dog"}])
     said = "in its text: then the <b>fox sleeps"
     assert said in front.tiles.first.get_attribute("aria-label")
     assert "text" not in front.tiles.nth(1).get_attribute("aria-label")

@@ -3,7 +3,7 @@
     python notebooks/figures/gains.py    # writes gains.png beside this file; without rows, removes it
 
 Pictures, a sentence as the query. Left: our adapter and LoRA at three sizes, with bands for
-zero-shot and full fine-tuning. Right: every method as a point, and the fronts, which are one method
+zero-shot and full fine-tuning. Right: methods as trained, as points, and the fronts, each one method
 at several strengths, as lines; a ring marks the strength that the rule of the protocol chooses.
 """
 
@@ -32,10 +32,8 @@ LOOKS = {OURS: (BLUE, "o"), LORA: (ORANGE, "P"), AT_PLACES: (COLOURS[3], "^"), F
 LOOKS |= {"AdaptFormer": (COLOURS[4], "o"), "MV-Adapter tying": (COLOURS[5], "o")}
 POINTS = ("curves/size-r2", "methods", "curves/size-r32")  # where a method has another size
 # where a name stands, in points beside its mark, if not to its right
-NAMES = {OURS: (6, -4), FULL: (-14, 7), LORA: (6, -12), "Adapter-ATTN": (-6, -3)}
-NAMES |= {"adapter without sharing": (-4, 6)}
-NAMES |= {"MaPLe": (6, 3), "VL-Prompt": (6, -8), "MV-Adapter tying": (3, 5)}
-NAMES |= {"AdaptFormer": (-2, -11), "partial": (2, -10)}
+NAMES = {"Adapter-ATTN": (-6, -3), "adapter without sharing": (-4, 6)}
+NAMES |= {"MaPLe": (6, 3), "VL-Prompt": (6, -8), "partial": (2, -10)}
 LEFT = ("adapter without sharing", "Adapter-ATTN")  # whose names stand to the left
 Rows = Mapping[str, MethodRow]
 
@@ -86,7 +84,7 @@ def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str,
     """Draw the gain in R@1 on test against the change of R@1 on the drawings of pre-training."""
     for method, row in tested.items():
         entry = forgotten.get(row.name)
-        if entry and not row.marks() and method != ZERO_SHOT:
+        if entry and not row.marks() and method not in (ZERO_SHOT, *fronts):
             kept = entry["difference"][FORWARD][0]
             gain = difference(row, tested[ZERO_SHOT], FORWARD)[0]
             colour, mark = LOOKS.get(method, (GREY, "o"))
@@ -103,7 +101,9 @@ def draw_kept(axis: Axes, tested: Rows, forgotten: Mapping, fronts: Mapping[str,
     axis.set_xlabel("R@1 on drawings of pre-training, minus zero-shot", fontsize=9)
     axis.set_ylabel("R@1 on test, minus zero-shot", fontsize=9)
     axis.margins(y=0.1)  # room for the highest name
-    if len(fronts) < 2:
+    if len(fronts) > 1:
+        axis.legend(fontsize=7, loc="lower left")
+    else:
         axis.set_title("strengths: not measured yet", fontsize=8)
 
 
@@ -115,8 +115,10 @@ def draw_front(axis: Axes, method: str, front: Front) -> None:
             difference(front.at(short, strength), front.at(short, 0.0), FORWARD)[0]
             for short in ("drawings", "test")
         ]
-    colour = LOOKS.get(method, (GREY, "o"))[0]
-    axis.plot(*zip(*places.values(), strict=True), ".-", color=colour, linewidth=1, markersize=3)
+    colour, mark = LOOKS.get(method, (GREY, "o"))
+    line = {"color": colour, "linewidth": 1}
+    axis.plot(*zip(*places.values(), strict=True), ".-", markersize=3, **line)
+    axis.plot(*places[1.0], f"{mark}-", markersize=5, label=method, **line)  # as trained
     ring = {"markersize": 10, "markerfacecolor": "none", "color": colour}
     axis.plot(*places[front.strength], "o", **ring)
 

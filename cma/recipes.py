@@ -48,11 +48,11 @@ class Recipe:
         """Return the adapter's settings for this benchmark."""
         return AdapterConfig(bottleneck_dim=self.bottleneck_dim, shared_dim=self.shared_dim)
 
-    def train_config(self, variant: str = "float32", items: int | None = None) -> TrainConfig:
+    def train_config(self, variant: str | None = None, items: int | None = None) -> TrainConfig:
         """Return the run's settings in one of VARIANTS.
 
         Args:
-            variant: one of VARIANTS.
+            variant: one of VARIANTS; "float32" by default.
             items: the number of training items, if they are your own. Below `MANY`, we choose
                 batch, rate and epochs for so few (`for_few`).
 
@@ -65,6 +65,7 @@ class Recipe:
         >>> config.lr, config.batch_size, config.max_words, config.max_frames, config.fps
         (1e-05, 128, 32, 12, 1.0)
         """
+        variant = variant or "float32"
         known = [name for name in VARIANTS if self.paper or name != "paper"]
         if variant not in known:
             wanted = f"expected one of {', '.join(known)} ({self.source})"

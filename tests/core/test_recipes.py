@@ -53,7 +53,8 @@ def test_ours_are_chosen_on_validation_in_float32_or_with_bfloat16(name):
     config = recipe(name).train_config()
     assert (config.precision, config.optimizer, config.select_on) == ("float32", "adamw", "val")
     assert (config.gradient_divisor, config.mask_same_item) == (1, True) and config.lr > 1e-5
-    assert recipe(name).train_config("float32") == config
+    for variant in ("float32", None):
+        assert recipe(name).train_config(variant) == config
     bf16 = recipe(name).train_config("bf16")
     assert bf16 == config.merge({"precision": "bf16", "name": f"{name}-bf16"})
 

@@ -22,6 +22,7 @@ def glimpse(
         return None
     with suppress(Exception):
         import av
+        from av.video.reformatter import VideoReformatter
 
         with open_media(path) as stream, av.open(stream, "r") as container:
             video = container.streams.video[0]
@@ -43,5 +44,7 @@ def glimpse(
             else:
                 nearest = min(keys, key=lambda key: abs((key.pts or 0) - wanted))
                 shown = (nearest.decode() or video.codec_context.decode(None))[0]
-            return shown.to_image().rotate(shown.rotation, expand=True)
+            # its own, since PyAV's would stay with this thread, and then hang a forked process
+            rgb = VideoReformatter().reformat(shown, format="rgb24")
+            return Image.fromarray(rgb.to_ndarray()).rotate(shown.rotation, expand=True)
     return None

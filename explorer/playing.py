@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from cma import media
@@ -109,7 +110,8 @@ def _decoded(path: Path, first: float, last: float) -> Iterator[tuple[float, Ima
         picture = source.streams.video[0]
         begin = float((picture.start_time or 0) * picture.time_base)
         source.seek(round((first + begin) * av.time_base), backward=True)
-        due = 0.0
+        # its own, since PyAV's would stay with this thread, and then hang a forked process
+        due, reformatter = 0.0, VideoReformatter()
         for frame in source.decode(picture, *source.streams.audio[:1]):
             when = (frame.time or 0.0) - begin - first
             if when > last - first:
@@ -118,7 +120,8 @@ def _decoded(path: Path, first: float, last: float) -> Iterator[tuple[float, Ima
                 yield when, frame
             elif when >= due:  # else there would be more pictures a second than are needed
                 due = when + 0.9 / MAX_RATE
-                small = frame.reformat(*_size(frame.width, frame.height), "rgb24").to_ndarray()
+                size = _size(frame.width, frame.height)
+                small = reformatter.reformat(frame, *size, "rgb24").to_ndarray()
                 yield when, Image.fromarray(np.rot90(small, frame.rotation // 90))
 
 

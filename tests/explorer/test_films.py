@@ -1,10 +1,14 @@
 """The preview of a film is a key frame, found by seeking; that of a clip is the very frame."""
 
+import subprocess
+import sys
+
 import pytest
 
 from cma.media import frame_at
 from explorer import films
 from explorer.films import glimpse
+from tests import ROOT
 from tests.grey_media import level_of, write_clip, write_picture
 from tests.toy_media import write_animation
 
@@ -44,3 +48,30 @@ def test_what_is_no_video_gives_none(tmp_path):
     write_animation(tmp_path / "a.gif", [1, 2])
     for name in ("c.mp4", "frames", "a.gif", "gone.mp4"):
         assert glimpse(tmp_path / name, None, None, None) is None
+
+
+FORKED = """
+import multiprocessing, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from explorer.films import glimpse
+from explorer.index import MediaFile
+from explorer.playing import part
+
+path = Path(sys.argv[1])
+clip = MediaFile(path.name, path.name, "video")
+pool = ThreadPoolExecutor(1)
+assert pool.submit(glimpse, path, None, None, None).result()
+assert pool.submit(part, path, clip, 0.0, "webm", lambda: True).result()
+worker = multiprocessing.get_context("fork").Process(target=int)
+worker.start()
+worker.join(20)
+worker.kill()
+sys.exit(worker.exitcode != 0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers of a training are forked on Linux")
+def test_what_a_thread_has_shown_hangs_no_worker_of_a_later_training(tmp_path):
+    path = write_clip(tmp_path / "c.mp4", LEVELS[:20])
+    assert subprocess.run([sys.executable, "-c", FORKED, path], cwd=ROOT).returncode == 0

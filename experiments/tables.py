@@ -4,8 +4,11 @@ from the `Findings` of a folder.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import forgetting, graded, inflation, parts
 from .claims import summary
+from .fronts import AT_PLACES
 from .gains import (
     FORWARD,
     FULL,
@@ -14,6 +17,7 @@ from .gains import (
     WITHOUT,
     ZERO_SHOT,
     Findings,
+    blank,
     by_dataset,
     has_share,
     on_further,
@@ -22,13 +26,15 @@ from .gains import (
     share_of,
 )
 from .published import NOT_MEASURED, markdown
-from .rows import DIRECTIONS, NDCG, read_rows, recall
+from .rows import DIRECTIONS, NDCG, difference, read_rows, recall, rows_of
 from .study import ALONE
 from .world import kept_in
 
+RANKS = (2, 8, 32)  # of the adapter's shared part; 8 is the usual one
 SECOND = "second-world"  # in the folder of results
 WAYS = dict(zip(DIRECTIONS, ("T2I / T2V", "I2T / V2T"), strict=True))  # names of columns
-BENCHMARKS = {"mini-flickr30k": "finds a picture, %", "mini-msrvtt": "finds a clip, %"}
+PICTURES = "mini-flickr30k"
+BENCHMARKS = {PICTURES: "finds a picture, %", "mini-msrvtt": "finds a clip, %"}
 WITH_INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"  # in %
 
 
@@ -125,6 +131,26 @@ def curves(found: Findings) -> str:
     return markdown(lines)
 
 
+def places(found: Findings) -> str:
+    """Return ours, LoRA at its places and LoRA at three sizes, and their paired differences."""
+    lines = []
+    for r in RANKS:
+        folder = found.results / ("methods" if r == 8 else f"curves/size-r{r}")
+        of = rows_of(folder, PICTURES)
+        at = rows_of(found.results / f"curves/places-r{r}", PICTURES).get(LORA)
+        of = {name: of[name] for name in (OURS, LORA) if name in of}
+        of |= {AT_PLACES: replace(at, method=AT_PLACES)} if at else {}
+        line = {"r": f"{r}"}
+        for name in (OURS, AT_PLACES, LORA):
+            there = name in of
+            line[name] = WITH_INTERVAL.format(*recall(of[name], FORWARD)) if there else NOT_MEASURED
+        for one, other in ((AT_PLACES, OURS), (LORA, AT_PLACES)):
+            why = blank(of, one, other)
+            line[f"{one} minus {other}"] = why or points_of(difference(of[one], of[other], FORWARD))
+        lines.append(line)
+    return markdown(lines)
+
+
 def shared_out(found: Findings) -> str:
     """Return the shares of the gain by caption style and by number of things, from parts.json."""
     lines = []
@@ -201,6 +227,7 @@ MADE = {
     "graded": by_grades,
     "further": further,
     "curves": curves,
+    "places": places,
     "parts": shared_out,
     "forgotten": forgotten,
     "inflated": inflated,

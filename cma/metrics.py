@@ -7,14 +7,16 @@ score better + wrong candidates that score the same, so a constant score finds n
 %; MdR is the median rank, the mean of the middle two for an even number; MnR is the mean.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-DRAWN = 2**21  # queries counted at once, over all draws
+DRAWN = 2**17  # items counted at once, over all draws
+KEPT = 2**25  # draws of up to this many items in all stay in memory, in two bytes each
 RECALLS = ("R@1", "R@5", "R@10")
 Array = Tensor | np.ndarray | Sequence
 LEVEL = 0.95  # of the bootstrap intervals
@@ -123,18 +125,29 @@ def bootstrap_means(
     # sums [items, K]
     by_item = np.stack([np.bincount(owner, row) for row in np.atleast_2d(values)], axis=1)
     queries = np.bincount(owner)
-    items = len(queries)
-    rng = np.random.default_rng(seed)
-    max_draws = max(1, DRAWN // len(owner))
+    sizes = len(queries), samples, seed
+    draws = _kept_draws(*sizes) if samples * len(queries) <= KEPT else _draws(*sizes)
     means = []
+    for drawn in draws:
+        counts = drawn.astype(float)  # products of integer matrices are slow
+        means.append((counts @ by_item) / (counts @ queries)[:, None])
+    return np.concatenate(means).T.reshape(*values.shape[:-1], samples)
+
+
+def _draws(items: int, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield how often each of some draws has each item, [draws, items], until all are drawn."""
+    rng = np.random.default_rng(seed)
+    max_draws = max(1, DRAWN // items)
     for start in range(0, samples, max_draws):
         count = min(max_draws, samples - start)
         chosen = rng.integers(items, size=(count, items)) + items * np.arange(count)[:, None]
-        # counts per item
-        drawn = np.bincount(chosen.ravel(), minlength=count * items).reshape(count, items)
-        drawn = drawn.astype(float)  # products of integer matrices are slow
-        means.append((drawn @ by_item) / (drawn @ queries)[:, None])
-    return np.concatenate(means).T.reshape(*values.shape[:-1], samples)
+        counts = np.bincount(chosen.ravel(), minlength=count * items)
+        yield counts.reshape(count, items).astype(np.uint16 if items < 2**16 else np.uint32)
+
+
+@lru_cache(2)  # whoever compares models asks for the same draws each time
+def _kept_draws(items: int, samples: int, seed: int) -> list[np.ndarray]:
+    return list(_draws(items, samples, seed))
 
 
 def intervals(

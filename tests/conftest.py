@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("fast")
         if marks & {"book", "browser"}:
             return 2 + [*LONGEST, item.path.stem].index(item.path.stem)
-        return 0 if marks & NOT_FAST else 1
+        return 0 if marks & NOT_FAST or item.path.suffix == ".ipynb" else 1
 
     items.sort(key=turn)
 

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob(".github/workflows/*"))
 COMPARED = "notebooks/02_adapter_anatomy.ipynb"  # its outputs have to be those that are committed
 OTHERS = sorted(path.stem for path in ROOT.glob("notebooks/*.ipynb") if path.stem not in COMPARED)
-PYTEST = ["-m", "pytest", "-q", "--durations=15"]
 # a worker takes whole files; pytest 9.2 no longer lets xdist's `loadgroup` group tests
-TWO = [*PYTEST, "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
+TWO = ["-m", "pytest", "-q", "--durations=15"]
+TWO += ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
 STAGES = {
     "style": ["-m", "ruff", "check"],
     "layout": ["-m", "ruff", "format", "--check"],
@@ -30,11 +30,10 @@ STAGES = {
     "workflows": ["-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     + WORKFLOWS,
     "worlds": ["-m", "data_prep", "mini"],
-    "tests": [*TWO, "-m", "not book and not browser and not night"],
+    "tests": [*TWO, "--nbval-lax", "--nbval-cell-timeout", "600"]
+    + ["-m", "not book and not browser and not night", COMPARED, "tests"],
     "notebooks": ["notebooks/run.py", "--tiny", "--replace", "--jobs", "2", "--out", "runs/ci"]
     + OTHERS,
-    "compared": [*PYTEST, "--nbval-lax", "--nbval-cell-timeout", "600", "-p", "no:cacheprovider"]
-    + [COMPARED],
     "book and browser": [*TWO, "-m", "(book or browser) and not night"],
     "fast": [*TWO, "-m", "fast"],
     # `hypothesis` marks what draws its examples
@@ -53,7 +52,7 @@ def run(name: str) -> tuple[float, int]:
     command, start = STAGES[name], time.monotonic()
     print(f"\n== {name}: python {shlex.join(command)}", flush=True)
     # a kernel and a worker have one thread each, as they run two at a time
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or "1"}
     status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment).returncode
     seconds = time.monotonic() - start
     print(f"== {name}: {seconds:.0f} s", flush=True)

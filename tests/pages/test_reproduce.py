@@ -84,7 +84,7 @@ def test_the_table_of_hours_is_that_of_the_measured_bytes():
     assert f"{budget.START}\n{budget.table(MEASURED)}\n{budget.END}" in PAGE
 
 
-@pytest.mark.slow
+@pytest.mark.night
 def test_operations_and_bytes_are_measured_again_on_fewer_layers():
     """Each further layer adds what the second adds to the first."""
     one, two = budget.measure(layers=1), budget.measure(layers=2)

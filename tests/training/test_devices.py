@@ -169,7 +169,7 @@ def killed(really):
 
 def silent(folder: Path) -> None:
     """The last process fails; the first one exchanges nothing until it has ended."""
-    with devices.joined(CPU) as team, patch.object(devices, "TELLING", 1):
+    with patch.object(devices, "TELLING", 1), devices.joined(CPU) as team:
         if not team.first:
             raise OSError("no such disk")
         while not (folder / "ended").exists():

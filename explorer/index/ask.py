@@ -40,7 +40,8 @@ BLOCK = 1024  # items whose frames are compared at once
 AWAY = 0.5  # weight of sentences to search `without`; what all sentences have in common stays
 logger = logging.getLogger("explorer.index")
 
-Like = str | Path | MediaFile  # the path of a picture, a clip or a folder of frames, or an item
+# the path of a picture, a clip or a folder of frames; a result's name, or an item
+Like = str | Path | MediaFile
 
 
 class Files(Sequence[MediaFile]):
@@ -320,7 +321,7 @@ class MediaIndex:
 
     def labelled(self, label: str) -> MediaFile | None:
         """Return the file with this `label`, None if there is none."""
-        return next(iter(self.table.labelled(label)), None)
+        return next(iter(self.table.having("label", label)), None)
 
     @cached_property
     def captions(self) -> list[str]:
@@ -356,7 +357,8 @@ class MediaIndex:
         Args:
             text: The sentence; "" if `like` is given.
             k: How many; if there are fewer items, all of them are returned.
-            like: A picture or clip that the results should resemble, too; see `ranking`.
+            like: A picture or clip that the results should resemble, too, as for `query_media`;
+                see `ranking`.
             without: Sentences that describe what you do not want to see.
             where: A filter by kind, folder, year or name.
             likely: Return only results better than chance (see `line`), perhaps none.
@@ -388,7 +390,7 @@ class MediaIndex:
         """Return the `k` best (file name, cosine) for a picture, a clip or a folder of frames.
 
         Args:
-            path: Its path, or one of `files`.
+            path: Its path, a name that `query` returned, or one of `files`.
             k: How many; if there are fewer items, all of them are returned.
             where: As for `query`.
 
@@ -529,6 +531,12 @@ class MediaIndex:
 
     def vector_of(self, path: Like) -> Tensor:
         """Return the mean embedding [1, D] of the frames of a picture, a clip or an item."""
+        if isinstance(path, str) and not Path(path).exists():
+            match self.table.having("file_name", path):
+                case [one]:
+                    path = one
+                case [first, *_]:  # parts of a clip: the name means the whole clip
+                    path = replace(first, start=None, end=None)
         if isinstance(path, MediaFile):  # one of `files`, which may be a part of a clip
             wanted = path
             path = self.path(path)

@@ -18,7 +18,7 @@ from functools import cached_property, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import lazy_loader
@@ -365,9 +365,11 @@ class Table:
         return file
 
     @reading
-    def labelled(self, label: str) -> list[MediaFile]:
-        """The records of the items with a label."""
-        items = np.sort(self._items(ids_of(self._scan(["label"], f"label = {sql(label)}"))))
+    def having(self, column: Literal["label", "file_name"], text: str) -> list[MediaFile]:
+        """The records of the items with this text in a column."""
+        if not self.rows:
+            return []
+        items = np.sort(self._items(ids_of(self._scan([column], f"{column} = {sql(text)}"))))
         return self.files(torch.from_numpy(items[items >= 0]))
 
     def lengths(self, items: Tensor | None = None) -> Tensor:

@@ -111,8 +111,9 @@ def test_a_file_finds_itself_first(model, media, tmp_path):
     index = MediaIndex.build(model, media)
     model.set_adapter(None)
     for file in index.files:
-        (name, score), *_ = index.query_media(index.path(file), k=1)
-        assert (name, score) == (file.file_name, pytest.approx(1, abs=1e-5))
+        for query in (index.path(file), file.file_name):
+            (name, score), *_ = index.query_media(query, k=1)
+            assert (name, score) == (file.file_name, pytest.approx(1, abs=1e-5))
     write_picture(tmp_path / "frames" / "0.png", 16)
     assert names(index.query_media(tmp_path / "frames", k=1)) == ["pictures/p3.png"]
 

@@ -65,6 +65,8 @@ def test_moments_are_items_with_the_frames_of_their_time(model, folder):
         "p.png",
         "short.mp4",
     ]
+    # the film's name asks with the whole film
+    assert index.query_media("film.mp4") == index.query_media(folder / "film.mp4")
     few = MediaIndex.build(model, folder, replace(CONFIG, max_frames=2))
     assert set(few.lengths[:19].tolist()) == {2}
 

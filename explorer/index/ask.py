@@ -357,8 +357,8 @@ class MediaIndex:
         Args:
             text: The sentence; "" if `like` is given.
             k: How many; if there are fewer items, all of them are returned.
-            like: A picture or clip that the results should resemble, too, as for `query_media`;
-                see `ranking`.
+            like: A picture or clip, given as in `query_media`, that the results should resemble,
+                too; see `ranking`.
             without: Sentences that describe what you do not want to see.
             where: A filter by kind, folder, year or name.
             likely: Return only results better than chance (see `line`), perhaps none.
@@ -390,7 +390,8 @@ class MediaIndex:
         """Return the `k` best (file name, cosine) for a picture, a clip or a folder of frames.
 
         Args:
-            path: Its path, a name that `query` returned, or one of `files`.
+            path: Its path; or, where there is no such path, a name that `query` returned; or one
+                of `files`.
             k: How many; if there are fewer items, all of them are returned.
             where: As for `query`.
 

@@ -526,12 +526,16 @@ export class Partner {
   }
 }
 
-/** Let the service worker keep all files but the large pictures and the clips, which it keeps once they were shown. */
+/**
+ * Let the service worker keep all files but the large pictures and the clips, which it keeps once they were shown.
+ * Previews come last: a host that goes away meanwhile leaves a page that opens.
+ */
 async function keepOffline(files) {
   await navigator.serviceWorker.register("./worker.js");
   const { active } = await navigator.serviceWorker.ready, large = /(-large|-seen)\.jpg$|\.webm$/;
-  const names = ["./", "site.json", ...Object.keys(files.sizes).filter((name) => !large.test(name)).map((name) => files.address(name))];
-  active.postMessage({ names, digest: files.digest });
+  const all = Object.keys(files.sizes).filter((name) => !large.test(name)), isPreview = (name) => name.endsWith("-small.jpg");
+  const inOrder = [...all.filter((name) => !isPreview(name)), ...all.filter(isPreview)];
+  active.postMessage({ names: ["./", "site.json", ...inOrder.map((name) => files.address(name))], digest: files.digest });
 }
 
 /** Open the page: the partner, once the list of its files is there. */
